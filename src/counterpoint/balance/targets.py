@@ -1,0 +1,79 @@
+"""Methods with a target task, which the other tasks are there to help."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from counterpoint.balance import checks
+from counterpoint.balance.engine import Balancer, BlockBalancer, Step
+
+
+@dataclass(eq=False, repr=False)
+class Single(Balancer):
+    """Trains the shared parameters on the target alone: g = g_t.
+
+    The heads of the other tasks still learn from their losses, which never pass the trunk, so that their
+    metrics tell what a trunk trained for the target knows of them. A batch without the target gives the shared
+    parameters nothing.
+    """
+
+    needs_target: ClassVar[bool] = True
+
+    def rows(self, tasks: Sequence[str], target: int | None) -> Float[np.ndarray, "rows tasks"]:
+        """Return one row with the target, or none."""
+        return np.eye(len(tasks))[_only(target)]
+
+
+@dataclass(eq=False, repr=False)
+class MTRec(BlockBalancer):
+    """Sets the target against all auxiliary tasks together and projects the two off each other in conflict.
+
+    With g_t the target's gradient and a = λ Σ g_i that of the auxiliary tasks, if ⟨g_t, a⟩ < 0
+
+        g_t' = g_t - ⟨g_t, a⟩ / ‖a‖² a        a' = a - ⟨a, g_t⟩ / ‖g_t‖² g_t        g = g_t' + a'
+
+    and g = g_t + a otherwise: MTRec (Findings of ACL 2022), §3.4 and figures 3c, 3d. Its equation writes down the
+    first projection only, the figure draws both; they are `project="main"` and the default. Costs two backward
+    passes through the trunk whatever the number of tasks. Scales with the gradients. The heads of the auxiliary
+    tasks keep their plain gradient, without λ. A batch without the target gives a, one with the target alone g_t.
+
+    Attributes:
+        scale: λ, the weight of the auxiliary tasks.
+        project: which gradient loses its conflicting part: "both", "main" (the target's) or "aux".
+        granularity: where conflicts are judged: over all shared parameters, or in each block by itself.
+    """
+
+    scale: float = 0.3
+    project: Literal["both", "main", "aux"] = "both"
+    needs_target: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.positive("scale", self.scale)
+        checks.one_of("project", self.project, ("both", "main", "aux"))
+
+    def rows(self, tasks: Sequence[str], target: int | None) -> Float[np.ndarray, "rows tasks"]:
+        """Return the target and λ times the sum of the others, whichever the batch has."""
+        others = np.full((1, len(tasks)), self.scale)
+        others[:, _only(target)] = 0.0
+        rows = np.concatenate([np.eye(len(tasks))[_only(target)], others])
+        return rows[rows.any(axis=1)]
+
+    def solve(self, step: Step) -> Float[np.ndarray, " rows"]:
+        """Return the weights of the projected gradients, 1 each without conflict."""
+        weights = np.ones(len(step.gramian))
+        if len(weights) < 2 or step.gramian[0, 1] >= 0:
+            return weights
+        (main, inner), (_, aux) = step.gramian
+        if self.project != "aux":
+            weights[1] -= inner / aux
+        if self.project != "main":
+            weights[0] -= inner / main
+        return weights
+
+
+def _only(target: int | None) -> list[int]:
+    return [] if target is None else [target]

@@ -1,0 +1,1 @@
+"""Metrics, floors, significance, tables and the report of a run."""

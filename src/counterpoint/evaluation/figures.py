@@ -1,0 +1,190 @@
+"""The charts of a report, as SVG that needs no script and follows the page's light or dark scheme."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from counterpoint.errors import CounterpointError
+from counterpoint.evaluation.records import Series
+
+POINTS = 1500  # drawn in one chart: more cannot be told apart and only weigh the page down
+COLORS = 8  # --c0 … --c7, which the page defines for both schemes
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart and what stands around it.
+
+    Attributes:
+        title: one line above the chart.
+        svg: the chart.
+        legend: the names of the series, in the order of the colours; empty for a single one.
+    """
+
+    title: str
+    svg: str
+    legend: Sequence[str] = ()
+
+
+def thinned(series: Series, points: int) -> Series:
+    """Return at most ``points`` evenly spaced points, the first and the last among them."""
+    if len(series.steps) <= points:
+        return series
+    kept = np.linspace(0, len(series.steps) - 1, max(2, points)).round().astype(np.int64)
+    return Series(series.steps[kept], series.values[kept])
+
+
+def smoothed(series: Series, share: float = 0.05) -> Series:
+    """Return the centred moving mean over ``share`` of the points; at both ends, over those there are."""
+    count = len(series.values)
+    reach = int(count * share / 2)
+    places = np.arange(count)
+    first, last = np.maximum(places - reach, 0), np.minimum(places + reach, count - 1) + 1
+    total = np.concatenate([[0.0], np.cumsum(series.values)])
+    return Series(series.steps, (total[last] - total[first]) / (last - first))
+
+
+def conflict_share(cosines: Float[np.ndarray, " steps"]) -> float:
+    """Return the share of steps whose gradients conflict: a negative cosine."""
+    return float((cosines < 0).mean())
+
+
+def curves(
+    title: str,
+    lines: Sequence[tuple[str, Series]],
+    *,
+    noisy: bool = False,
+    logarithmic: bool = False,
+    percent: bool = False,
+) -> Figure:
+    """Draw lines over the training steps; lines of one name share a colour, as seeds of one recipe do.
+
+    Args:
+        title: what is drawn.
+        lines: name and values of each.
+        noisy: draw the values lightly and their moving mean over them.
+        logarithmic: scale the values so; those that are not positive are left out.
+        percent: label the values as percentages, from 0.
+
+    Raises:
+        CounterpointError: the packages that draw are not installed.
+    """
+    alt = _altair()
+    names = list(dict.fromkeys(name for name, _ in lines))
+    budget = POINTS // (len(lines) * (2 if noisy else 1))
+
+    def values(smooth: bool) -> Any:
+        rows = []
+        for number, (name, series) in enumerate(lines):
+            drawn = thinned(smoothed(series) if smooth else series, budget)
+            rows += [
+                {"step": step, "value": value, "name": names.index(name), "line": number}
+                for step, value in zip(drawn.steps.tolist(), drawn.values.tolist(), strict=True)
+                if value > 0 or not logarithmic
+            ]
+        return alt.Data(values=rows)
+
+    kind = "log" if logarithmic else "linear"
+    encoding = {
+        "x": _steps(alt),
+        "y": alt.Y(
+            "value:Q",
+            title=None,
+            scale=alt.Scale(type=kind, zero=percent),
+            axis=alt.Axis(tickCount=5, format="~%" if percent else "~g"),
+        ),
+        "color": _color(alt, "name:N", list(range(len(names)))),
+        "detail": "line:N",
+    }
+    few = max(len(series.steps) for _, series in lines) <= 40
+    line = alt.Chart(values(noisy)).mark_line(
+        aria=False, strokeWidth=1.8, point={"size": 24} if few else False
+    )
+    chart = line.encode(**encoding)
+    if noisy:
+        chart = (
+            alt.Chart(values(False)).mark_line(aria=False, strokeWidth=1, opacity=0.25).encode(**encoding)
+            + chart
+        )
+    return Figure(title, _svg(alt, chart), names if len(names) > 1 else ())
+
+
+def conflicts(title: str, cosines: Series) -> Figure:
+    """Draw the cosine of two gradients at every step around the line of no conflict (MTRec, Fig. 5).
+
+    Raises:
+        CounterpointError: the packages that draw are not installed.
+    """
+    alt = _altair()
+    drawn = thinned(cosines, POINTS)
+    reach = max(0.05, 1.05 * float(np.abs(drawn.values).max()))
+    rows = [
+        {"step": step, "cosine": cosine, "conflict": int(cosine < 0)}
+        for step, cosine in zip(drawn.steps.tolist(), drawn.values.tolist(), strict=True)
+    ]
+    points = (
+        alt.Chart(alt.Data(values=rows))
+        .mark_circle(aria=False, size=9, opacity=0.55)
+        .encode(
+            x=_steps(alt),
+            y=alt.Y(
+                "cosine:Q",
+                title=None,
+                scale=alt.Scale(domain=[-reach, reach]),
+                axis=alt.Axis(tickCount=5, format="~g"),
+            ),
+            color=_color(alt, "conflict:N", [0, 1]),
+        )
+    )
+    zero = alt.Chart(alt.Data(values=[{"y": 0}])).mark_rule(color="currentColor").encode(y="y:Q")
+    title = f"{title}: in conflict at {conflict_share(cosines.values):.1%} of the steps"
+    return Figure(title, _svg(alt, zero + points))
+
+
+def _altair() -> Any:
+    try:
+        import altair
+        import vl_convert  # noqa: F401  # altair finds it by itself, but late and with advice of its own
+    except ImportError:
+        raise CounterpointError(
+            "The charts of a report need two more packages: pip install 'counterpoint[report]'."
+        ) from None
+    return altair
+
+
+def _steps(alt: Any) -> Any:
+    return alt.X("step:Q", title="step", scale=alt.Scale(nice=False), axis=alt.Axis(tickCount=4, format=",d"))
+
+
+def _color(alt: Any, field: str, values: Sequence[int]) -> Any:
+    colors = [f"var(--c{value % COLORS})" for value in values]
+    return alt.Color(field, scale=alt.Scale(domain=list(values), range=colors), legend=None)
+
+
+def _svg(alt: Any, chart: Any) -> str:
+    styled = chart.properties(
+        width=340, height=210, autosize=alt.AutoSizeParams(type="fit", contains="padding")
+    ).configure(
+        background="transparent",
+        padding=4,
+        view=alt.ViewConfig(stroke=None),
+        axis=alt.AxisConfig(
+            domain=False,
+            ticks=False,
+            labelPadding=6,
+            labelFontSize=11,
+            titleFontSize=11,
+            titleFontWeight="normal",
+            labelColor="currentColor",
+            titleColor="currentColor",
+            gridColor="currentColor",
+            gridOpacity=0.14,
+        ),
+    )
+    written = io.StringIO()
+    styled.save(written, format="svg")
+    return written.getvalue()

@@ -1,0 +1,191 @@
+"""What a run folder tells about its run, read once for the report."""
+
+import json
+import tomllib
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from pydantic import TypeAdapter, ValidationError
+
+from counterpoint.errors import CounterpointError
+from counterpoint.evaluation.tables import Evaluation
+from counterpoint.files import read_json
+
+_EVALUATION = TypeAdapter(Evaluation)
+
+
+@dataclass(frozen=True)
+class Series:
+    """One quantity over training.
+
+    Attributes:
+        steps: optimizer steps, rising.
+        values: the finite values at these steps.
+    """
+
+    steps: Int[np.ndarray, " points"]
+    values: Float[np.ndarray, " points"]
+
+
+Log = Mapping[str, Mapping[str, Series]]
+"""From the field of a log's lines to its entries; a field that is a plain number has one, named ``""``."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The files of one run folder; what is missing is empty.
+
+    Attributes:
+        folder: where they stand.
+        name: of the recipe.
+        recipe: the resolved recipe as TOML.
+        facts: what run.json says.
+        training: losses and validation metrics, from metrics.jsonl.
+        balance: norms, cosines, weights and conflict rate of the gradients, from balance.jsonl.
+        evaluations: by split.
+    """
+
+    folder: Path
+    name: str
+    recipe: str
+    facts: Mapping[str, Any]
+    training: Log
+    balance: Log
+    evaluations: Mapping[str, Evaluation]
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of the run, where it is recorded."""
+        return self.facts.get("seed")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of one recipe that differ in nothing but the seed.
+
+    Attributes:
+        label: the recipe's name, with the folder when several groups share it.
+        runs: one or more.
+    """
+
+    label: str
+    runs: Sequence[Run]
+
+
+def read_run(folder: Path) -> Run:
+    """Read the files of a run folder that are there.
+
+    Raises:
+        CounterpointError: the folder is no run folder, or one of its files is broken.
+    """
+    facts = read_json(folder / "run.json") if (folder / "run.json").exists() else {}
+    toml = folder / "recipe.toml"
+    recipe = toml.read_text(encoding="utf-8") if toml.exists() else ""
+    run = Run(
+        folder=folder,
+        name=str(facts.get("name") or _recipe_table(folder, recipe).get("name") or folder.resolve().name),
+        recipe=recipe,
+        facts=facts,
+        training=_read_log(folder / "metrics.jsonl"),
+        balance=_read_log(folder / "balance.jsonl"),
+        evaluations=_read_evaluations(folder),
+    )
+    if not (run.facts or run.recipe or run.training or run.balance or run.evaluations):
+        raise CounterpointError(
+            f"{folder}: not the folder of a run; give the one that `train` wrote with --out."
+        )
+    return run
+
+
+def grouped(runs: Sequence[Run]) -> list[Group]:
+    """Put runs together that have one recipe but different seeds; any other run stands alone."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        table = _recipe_table(run.folder, run.recipe)
+        table.get("training", {}).pop("seed", None)
+        groups.setdefault(run.name + json.dumps(table, sort_keys=True, default=str), []).append(run)
+    sets: list[list[Run]] = []
+    for same in groups.values():
+        seeds = {run.seed for run in same}
+        # One seed twice is no second observation, so such runs are shown singly.
+        sets.extend([same] if len(seeds) == len(same) and None not in seeds else [[run] for run in same])
+    names = [members[0].name for members in sets]
+    return [
+        Group(name if names.count(name) == 1 else f"{name} ({members[0].folder})", members)
+        for name, members in zip(names, sets, strict=True)
+    ]
+
+
+def _recipe_table(folder: Path, recipe: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(recipe)
+    except tomllib.TOMLDecodeError as error:
+        raise CounterpointError(
+            f"{folder / 'recipe.toml'}: not valid TOML ({error}); correct that line."
+        ) from None
+
+
+def _read_log(path: Path) -> Log:
+    """Read a log of one JSON object per line, keeping only numbers, column by column.
+
+    A run that was resumed may have logged a step twice: the later line is the one that counts.
+    """
+    columns: dict[tuple[str, str], tuple[array[int], array[float]]] = {}
+    for line in _json_lines(path) if path.exists() else ():
+        step = line.get("step")
+        for field, entries in line.items():
+            named = entries if isinstance(entries, dict) else {"": entries}
+            for name, value in named.items():
+                if isinstance(value, int | float) and isinstance(step, int) and field != "step":
+                    steps, values = columns.setdefault((field, name), (array("q"), array("d")))
+                    steps.append(step)
+                    values.append(value)
+    log: dict[str, dict[str, Series]] = {}
+    for (field, name), (steps, values) in columns.items():
+        series = _in_order(np.array(steps), np.array(values))
+        if len(series.steps):
+            log.setdefault(field, {})[name] = series
+    return log
+
+
+def _in_order(steps: Int[np.ndarray, " points"], values: Float[np.ndarray, " points"]) -> Series:
+    finite = np.isfinite(values)
+    latest_first, values = steps[finite][::-1], values[finite][::-1]
+    steps, first = np.unique(latest_first, return_index=True)
+    return Series(steps, values[first])
+
+
+def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                content = json.loads(line)
+            except ValueError as error:
+                raise CounterpointError(
+                    f"{path}, line {number}: not valid JSON ({error}); remove that line."
+                ) from None
+            if not isinstance(content, dict):
+                raise CounterpointError(f"{path}, line {number}: not a JSON object; remove that line.")
+            yield content
+
+
+def _read_evaluations(folder: Path) -> dict[str, Evaluation]:
+    """Read every evaluation file by its split; evaluation.json itself wins over one named after the split."""
+    found = {}
+    for path in [*sorted(folder.glob("evaluation-*.json")), folder / "evaluation.json"]:
+        if path.exists():
+            try:
+                evaluation = _EVALUATION.validate_python(read_json(path))
+            except ValidationError as error:
+                first = error.errors()[0]
+                field = ".".join(str(part) for part in first["loc"])
+                raise CounterpointError(
+                    f"{path}: field {field!r}: {first['msg']}; evaluate the run again."
+                ) from None
+            found[evaluation.get("split", "test")] = evaluation
+    return found

@@ -1,0 +1,279 @@
+"""One self-contained HTML page about one run, or about several side by side."""
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from counterpoint.errors import UsageError
+from counterpoint.evaluation import page
+from counterpoint.evaluation.figures import Figure, conflicts, curves, smoothed
+from counterpoint.evaluation.impressions import METRICS
+from counterpoint.evaluation.page import Html
+from counterpoint.evaluation.records import Group, Run, grouped, read_run
+from counterpoint.evaluation.tables import (
+    Evaluation,
+    Row,
+    Value,
+    best,
+    comparison,
+    floor_warnings,
+    metric_names,
+    pooled,
+)
+from counterpoint.files import new_file
+
+_PAIRS = 6  # cosine charts of one run: with eight tasks there are 28 pairs
+
+
+def write_report(runs: Sequence[Path], out: Path, *, title: str | None = None) -> Path:
+    """Write the report of some run folders and return where it stands.
+
+    Runs of one recipe with different seeds become one row, mean ± sample standard deviation. What a run
+    folder does not hold is left out. The page needs no network, no script and no other file.
+
+    Args:
+        runs: the run folders, at least one.
+        out: the page to write; an older one is replaced.
+        title: of the page; by default the recipes' names.
+
+    Raises:
+        UsageError: there are no runs.
+        CounterpointError: a folder is not that of a run, one of its files is broken, or the packages that
+            draw are not installed.
+    """
+    if not runs:
+        raise UsageError("A report needs at least one run; give the folder that `train` wrote.")
+    read = [read_run(folder) for folder in runs]
+    groups = grouped(read)
+    names = list(dict.fromkeys(run.name for run in read))
+    subtitle = (
+        f"{len(read)} runs of {len(names)} recipe{'s' * (len(names) > 1)}"
+        if len(read) > 1
+        else _state(read[0])
+    )
+    content = [
+        _warnings(groups),
+        *_results(groups),
+        *_slices(groups),
+        page.section("Losses", page.figures(_series_by_name(groups, "losses", noisy=True))),
+        page.section("Validation", page.figures(_series_by_name(groups, "validation"))),
+        _balance(groups),
+        _counts(groups),
+        _recipes(groups),
+        page.section("Runs", page.facts(_run_facts(groups))),
+    ]
+    written = page.document(title or ", ".join(names), subtitle, content)
+    with new_file(out) as path:
+        path.write_text(written, encoding="utf-8")
+    return out
+
+
+def results_table(rows: Sequence[Row]) -> Html:
+    """Return models and floors as a table: best in bold, what does not beat a floor in red."""
+    metrics = metric_names(rows)
+    leaders = {metric: best(rows, metric) for metric in metrics}
+
+    def cell(row: Row, metric: str) -> Html:
+        content = _value(row.values.get(metric))
+        if leaders[metric] is row:
+            content = page.element("b", content)
+        return page.element("td", content, class_="lost" if metric in row.lost else "")
+
+    return page.table(
+        [page.text(""), *map(page.text, metrics)],
+        [
+            page.row(
+                row.name + (f" ({row.seeds} seeds)" if row.seeds > 1 else ""),
+                [cell(row, metric) for metric in metrics],
+                class_=row.kind.value,
+            )
+            for row in rows
+        ],
+    )
+
+
+def _value(value: Value | None) -> Html:
+    if value is None:
+        return Html("")
+    notes = [f"± {value.spread:.4f}"] if not math.isnan(value.spread) else []
+    if value.limits:
+        low, high = value.limits
+        notes.append(f"{low:.4f} to {high:.4f}")
+    under = [page.element("small", page.text(note)) for note in notes]
+    return Html(page.text(Value(value.mean)) + "".join(under))
+
+
+def _splits(groups: Sequence[Group]) -> Iterator[tuple[str, dict[str, list[Evaluation]]]]:
+    """Yield every split with the evaluations of each group that has some, one for each seed."""
+    splits = dict.fromkeys(split for group in groups for run in group.runs for split in run.evaluations)
+    for split in splits:
+        found = {
+            group.label: [run.evaluations[split] for run in group.runs if split in run.evaluations]
+            for group in groups
+        }
+        yield split, {label: evaluations for label, evaluations in found.items() if evaluations}
+
+
+def _warnings(groups: Sequence[Group]) -> Html:
+    sentences = []
+    for group in groups:
+        for run in group.runs:
+            origin = f"{_run_label(group, run)}: " if len(groups) > 1 or len(group.runs) > 1 else ""
+            for split, evaluation in run.evaluations.items():
+                own = [*evaluation.get("warnings", []), *floor_warnings(evaluation)]
+                sentences += [f"{origin}{split}: {sentence}" for sentence in own]
+    for split, evaluations in _splits(groups):
+        sizes = {
+            evaluation.get("counts", {}).get("impressions")
+            for seeds in evaluations.values()
+            for evaluation in seeds
+        }
+        if len(sizes) > 1:
+            sentences.append(
+                f"{split}: the runs were evaluated on different numbers of impressions, so their rows cannot "
+                "be compared; evaluate all on the same data."
+            )
+    items = [page.element("li", page.text(sentence)) for sentence in dict.fromkeys(sentences)]
+    return page.element("ul", *items, class_="alarm", role="alert") if items else Html("")
+
+
+def _results(groups: Sequence[Group]) -> Iterator[Html]:
+    for split, evaluations in _splits(groups):
+        rows = comparison(evaluations)
+        notes = ["The best value is bold; red values do not beat every floor."]
+        if any(value.limits for row in rows for value in row.values.values()):
+            notes.append("Below a value stands its 95 % interval.")
+        if any(row.seeds > 1 for row in rows):
+            notes.append("± is the sample standard deviation over seeds.")
+        note = page.element("p", page.text(" ".join(notes)), class_="note")
+        yield page.section(f"Results, {split}", results_table(rows), note)
+
+
+def _slices(groups: Sequence[Group]) -> Iterator[Html]:
+    for split, evaluations in _splits(groups):
+        every = [evaluation.get("slices", {}) for seeds in evaluations.values() for evaluation in seeds]
+        rows = []
+        for name in dict.fromkeys(name for slices in every for name in slices):
+            for label, seeds in evaluations.items():
+                measured = [evaluation.get("slices", {}).get(name, {}) for evaluation in seeds]
+                title = name if len(evaluations) == 1 else f"{name}: {label}"
+                rows.append((title, pooled(measured)))
+        metrics = list(
+            dict.fromkeys(metric for _, values in rows for metric in values if metric != "impressions")
+        )
+        lines = [
+            page.row(
+                title,
+                [
+                    page.element("td", page.text(_size(values.get("impressions")))),
+                    *(page.element("td", _value(values.get(metric))) for metric in metrics),
+                ],
+            )
+            for title, values in rows
+        ]
+        header = [page.text(""), page.text("impressions"), *map(page.text, metrics)]
+        yield page.section(f"Slices, {split}", page.table(header, lines) if lines else Html(""))
+
+
+def _size(value: Value | None) -> str:
+    return f"{value.mean:,.0f}" if value else "—"
+
+
+def _series_by_name(groups: Sequence[Group], field: str, *, noisy: bool = False) -> list[Figure]:
+    """One chart for each loss or metric, in which every run is a line."""
+    every = [run.training.get(field, {}) for group in groups for run in group.runs]
+    names = dict.fromkeys(name for entries in every for name in entries)
+    ranking_first = [
+        *(name for name in METRICS if name in names),
+        *(name for name in names if name not in METRICS),
+    ]
+    return [
+        curves(
+            name,
+            [
+                (group.label, run.training[field][name])
+                for group in groups
+                for run in group.runs
+                if name in run.training.get(field, {})
+            ],
+            noisy=noisy,
+        )
+        for name in ranking_first
+    ]
+
+
+def _balance(groups: Sequence[Group]) -> Html:
+    """How the gradients got on: the charts of one run of each recipe, and the conflict rate of all."""
+    drawn: list[Figure] = []
+    for group in groups:
+        run = group.runs[0]
+        prefix = f"{_run_label(group, run)}: " if len(groups) > 1 else ""
+        cosines = run.balance.get("cosines", {})
+        drawn += [
+            conflicts(f"{prefix}{pair.replace('|', ' and ')}", cosines[pair])
+            for pair in _telling_pairs(list(cosines))
+        ]
+        for field, title in (("norms", "gradient norms"), ("weights", "weights of the gradients")):
+            lines = [(name, smoothed(series)) for name, series in run.balance.get(field, {}).items()]
+            if lines:
+                drawn.append(curves(prefix + title, lines, logarithmic=field == "norms"))
+    rates = [
+        (group.label, smoothed(run.balance["conflict_rate"][""]))
+        for group in groups
+        for run in group.runs
+        if "conflict_rate" in run.balance
+    ]
+    if rates:
+        drawn.append(curves("share of pairs in conflict, moving mean", rates, percent=True))
+    return page.section("Gradients", page.figures(drawn))
+
+
+def _telling_pairs(pairs: Sequence[str]) -> Sequence[str]:
+    """The target against all auxiliaries merged, where it was recorded; otherwise the first pairs."""
+    return [pair for pair in pairs if "+" in pair] or pairs[:_PAIRS]
+
+
+def _counts(groups: Sequence[Group]) -> Html:
+    counted = {}
+    for group in groups:
+        run = group.runs[0]
+        counts = {split: evaluation.get("counts", {}) for split, evaluation in run.evaluations.items()}
+        counted[group.label] = {"prepared store": run.facts.get("store", {}).get("manifest", {}), **counts}
+    return page.section("Data", page.facts(counted))
+
+
+def _recipes(groups: Sequence[Group]) -> Html:
+    return page.section(
+        "Recipe" if len(groups) == 1 else "Recipes",
+        *(
+            page.element(
+                "details",
+                page.element("summary", page.text(group.label)),
+                page.element("pre", page.text(group.runs[0].recipe)),
+            )
+            for group in groups
+            if group.runs[0].recipe
+        ),
+    )
+
+
+def _run_facts(groups: Sequence[Group]) -> dict[str, dict[str, object]]:
+    apart = {"format", "name", "store"}
+    return {
+        _run_label(group, run): {name: value for name, value in run.facts.items() if name not in apart}
+        for group in groups
+        for run in group.runs
+    }
+
+
+def _state(run: Run) -> str:
+    facts = [
+        f"Run {run.folder.resolve().name}",
+        f"seed {run.seed}" if run.seed is not None else "",
+        run.facts.get("status"),
+    ]
+    return ", ".join(fact for fact in facts if fact)
+
+
+def _run_label(group: Group, run: Run) -> str:
+    return group.label if len(group.runs) == 1 else f"{group.label}, seed {run.seed}"

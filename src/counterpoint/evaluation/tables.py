@@ -1,0 +1,196 @@
+"""Evaluations side by side: models above the floors they must beat."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+from typing_extensions import TypedDict
+
+from counterpoint.evaluation.significance import mean_and_spread
+
+OPTIMUM = "optimum (simulated)"  # reported among the floors by simulated data, but a ceiling
+_FALLING = frozenset({"loss", "mae", "mse", "rmse"})
+
+
+class Evaluation(TypedDict, total=False):
+    """What an evaluation file holds.
+
+    Attributes:
+        split: what was evaluated.
+        metrics: the model's; those of an auxiliary task are named task/metric.
+        intervals: 95 % limits of some of them.
+        floors: the metrics of each floor on the same impressions.
+        slices: metrics, and the number of impressions, of parts of the split.
+        counts: impressions scored, skipped, and whatever else was counted.
+        warnings: sentences for the reader of the report.
+    """
+
+    split: str
+    metrics: dict[str, float | None]
+    intervals: dict[str, tuple[float, float]]
+    floors: dict[str, dict[str, float | None]]
+    slices: dict[str, dict[str, float | None]]
+    counts: dict[str, Any]
+    warnings: list[str]
+
+
+class Kind(Enum):
+    """What a row of a table stands for."""
+
+    MODEL = "model"
+    FLOOR = "floor"
+    OPTIMUM = "optimum"
+
+
+@dataclass(frozen=True)
+class Value:
+    """A metric over seeds, or of one run.
+
+    Attributes:
+        mean: the mean over seeds.
+        spread: the sample standard deviation; NaN for one run and for a floor that is the same in all.
+        limits: the 95 % interval of a single run, where it was computed.
+    """
+
+    mean: float
+    spread: float = math.nan
+    limits: tuple[float, float] | None = None
+
+    def __str__(self) -> str:
+        if math.isnan(self.mean):
+            return "—"
+        return f"{self.mean:.4f}" if math.isnan(self.spread) else f"{self.mean:.4f} ± {self.spread:.4f}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: a model over its seeds, or a floor.
+
+    Attributes:
+        name: of the model or floor.
+        kind: which of them it is.
+        values: by metric.
+        seeds: how many runs of a model are averaged.
+        lost: the metrics in which a model does not beat every floor.
+    """
+
+    name: str
+    kind: Kind
+    values: Mapping[str, Value]
+    seeds: int = 1
+    lost: frozenset[str] = frozenset()
+
+
+def comparison(evaluations: Mapping[str, Sequence[Evaluation]]) -> list[Row]:
+    """Return a row for each model, then one for each floor, then the optimum where it is known.
+
+    Args:
+        evaluations: by the model's name, one evaluation of the same split for each seed.
+    """
+    every = [evaluation for seeds in evaluations.values() for evaluation in seeds]
+    names = dict.fromkeys(name for evaluation in every for name in evaluation.get("floors", {}))
+    floors = [_floor(name, every) for name in sorted(names, key=lambda name: name == OPTIMUM)]
+    models = []
+    for name, seeds in evaluations.items():
+        values = pooled([evaluation.get("metrics", {}) for evaluation in seeds])
+        if len(seeds) == 1:
+            limits = seeds[0].get("intervals", {})
+            values = {
+                metric: Value(value.mean, limits=limits.get(metric)) for metric, value in values.items()
+            }
+        lost = frozenset(
+            metric
+            for metric, value in values.items()
+            for floor in floors
+            if floor.kind is Kind.FLOOR and metric in floor.values
+            if not beats(metric, value.mean, floor.values[metric].mean)
+        )
+        models.append(Row(name, Kind.MODEL, values, len(seeds), lost))
+    return models + floors
+
+
+def pooled(measured: Sequence[Mapping[str, float | None]]) -> dict[str, Value]:
+    """Return the mean of every metric over the runs that measured it, and its spread."""
+    result = {}
+    for metric in dict.fromkeys(name for metrics in measured for name in metrics):
+        values = [_number(metrics[metric]) for metrics in measured if metric in metrics]
+        result[metric] = Value(*mean_and_spread(values))
+    return result
+
+
+def floor_warnings(evaluation: Evaluation) -> list[str]:
+    """Return one sentence for every floor that the model does not beat, or cannot be said to beat."""
+    metrics = evaluation.get("metrics", {})
+    warnings = []
+    for name, floor in evaluation.get("floors", {}).items():
+        lost = [
+            f"{metric} {Value(_number(metrics[metric]))} against {Value(_number(value))}"
+            for metric, value in floor.items()
+            if name != OPTIMUM and metric in metrics
+            if not beats(metric, _number(metrics[metric]), _number(value))
+        ]
+        if lost:
+            warnings.append(f"The model does not beat the {name} floor: {', '.join(lost)}.")
+    return warnings
+
+
+def beats(metric: str, value: float, other: float) -> bool:
+    """Whether ``value`` is strictly better; NaN beats nothing and is beaten by nothing."""
+    return value < other if metric.rpartition("/")[2] in _FALLING else value > other
+
+
+def metric_names(rows: Sequence[Row]) -> list[str]:
+    """Return the metrics of the rows, in order of first appearance."""
+    return list(dict.fromkeys(metric for row in rows for metric in row.values))
+
+
+def best(rows: Sequence[Row], metric: str) -> Row | None:
+    """Return the row, the optimum apart, that is best in ``metric``; None when fewer than two compete."""
+    rivals = [
+        row
+        for row in rows
+        if row.kind is not Kind.OPTIMUM and metric in row.values and not math.isnan(row.values[metric].mean)
+    ]
+    if len(rivals) < 2:
+        return None
+    leader = rivals[0]
+    for rival in rivals[1:]:
+        if beats(metric, rival.values[metric].mean, leader.values[metric].mean):
+            leader = rival
+    return leader
+
+
+def terminal_table(rows: Sequence[Row]) -> Table:
+    """Return the rows as a table for the terminal: best in bold, what does not beat a floor in red."""
+    metrics = metric_names(rows)
+    leaders = {metric: best(rows, metric) for metric in metrics}
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    for metric in metrics:
+        table.add_column(metric, justify="right", no_wrap=True)
+    for row in rows:
+        cells = [
+            Text(
+                str(row.values.get(metric, "")),
+                style=" ".join(["bold"] * (leaders[metric] is row) + ["red"] * (metric in row.lost)),
+            )
+            for metric in metrics
+        ]
+        seeds = f" ({row.seeds} seeds)" if row.seeds > 1 else ""
+        table.add_row(Text(row.name + seeds), *cells, style="" if row.kind is Kind.MODEL else "dim")
+    return table
+
+
+def _floor(name: str, evaluations: Sequence[Evaluation]) -> Row:
+    measured = [floors[name] for floors in (each.get("floors", {}) for each in evaluations) if name in floors]
+    agree = all(metrics == measured[0] for metrics in measured)
+    kind = Kind.OPTIMUM if name == OPTIMUM else Kind.FLOOR
+    return Row(name, kind, pooled(measured[:1] if agree else measured))
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)

@@ -1,0 +1,1 @@
+"""News recommendation: which of the shown articles will this reader click?"""

@@ -1,0 +1,1 @@
+"""Reading news logs of any format into one prepared store."""

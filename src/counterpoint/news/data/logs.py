@@ -1,0 +1,206 @@
+"""One's own logs: ``articles`` and ``impressions`` as CSV, JSON lines or Parquet.
+
+``articles``: article, title (both needed), subtitle, abstract, body, category, subcategory, entities (a JSON
+list as MIND writes it, or one of objects with SurfaceForms and Type), sentiment, published (ISO 8601).
+
+``impressions``: impression, reader, time (ISO 8601), candidates (all needed), history (oldest first), clicked
+(the candidates that were clicked; a file without this column is unlabelled). The three lists are JSON or
+Parquet lists, or ids separated by spaces. Other columns are ignored.
+"""
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from counterpoint.errors import BadRowError, CounterpointError
+from counterpoint.news.data.rows import ARTICLE_SCHEMA, IMPRESSION_SCHEMA, BadRows, text_blocks
+from counterpoint.progress import Progress
+
+name = "logs"
+article_files = ("articles.parquet", "articles.jsonl", "articles.csv")
+impression_files = ("impressions.parquet", "impressions.jsonl", "impressions.csv")
+
+EXAMPLE = """\
+articles.csv
+  article,title,category,entities
+  a1,City council votes on new tram line,politics,
+  a2,Ada Holm wins the mountain stage,sports,"[{""SurfaceForms"": [""Ada Holm""], ""Type"": ""P""}]"
+  a3,Five soups for cold evenings,food,
+
+impressions.csv
+  impression,reader,time,history,candidates,clicked
+  1,r1,2026-03-01T08:15:00,a1,a2 a3,a2
+  2,r2,2026-03-02T12:30:00,,a1 a3,a3
+  3,r1,2026-03-03T07:55:00,a1 a2,a3 a1,a1
+"""
+
+_BLOCK = 20_000
+_Row = tuple[int, str, dict[str, Any]]
+
+
+def articles(file: Path, bad: BadRows, progress: Progress) -> Iterator[pl.DataFrame]:
+    """Yield the articles of a file, block by block."""
+    yield from _blocks(file, bad, progress, ("article", "title"), _article, ARTICLE_SCHEMA)
+
+
+def impressions(file: Path, bad: BadRows, progress: Progress, *, labelled: bool) -> Iterator[pl.DataFrame]:
+    """Yield the impressions of a file, block by block."""
+    needed = ("impression", "reader", "time", "candidates", *(("clicked",) if labelled else ()))
+    yield from _blocks(file, bad, progress, needed, _impression, IMPRESSION_SCHEMA)
+
+
+class _Fault(Exception):
+    """A field of a row is malformed: (field, problem, remedy)."""
+
+
+def _blocks(
+    file: Path,
+    bad: BadRows,
+    progress: Progress,
+    needed: tuple[str, ...],
+    parse: Callable[[dict[str, Any]], dict[str, Any]],
+    schema: pl.Schema,
+) -> Iterator[pl.DataFrame]:
+    """Yield the rows that ``parse`` accepts as data frames of ``schema``."""
+    rows = _READERS[file.suffix](file, bad, progress)
+    while block := list(islice(rows, _BLOCK)):
+        parsed: list[dict[str, Any]] = []
+        for line, raw, row in block:
+            try:
+                missing = next((field for field in needed if field not in row), None)
+                if missing is not None:
+                    raise _Fault(missing, "the column is missing", f"give {', '.join(needed)}")
+                parsed.append({"line": line, **parse(row)})
+            except _Fault as fault:
+                bad.add(BadRowError(file, line, *fault.args), raw)
+        yield pl.DataFrame(parsed, schema=schema)
+
+
+def _article(row: dict[str, Any]) -> dict[str, Any]:
+    """Return one article; texts that are absent stay null."""
+    entities = row.get("entities")
+    published = row.get("published")
+    return {
+        **{field: _text(row.get(field)) for field in ARTICLE_SCHEMA if field not in ("line", "published")},
+        "article": _needed(row, "article"),
+        "title": _needed(row, "title"),
+        "entities": json.dumps(entities) if isinstance(entities, list) else _text(entities),
+        "published": None if published in (None, "") else _time(published, "published"),
+    }
+
+
+def _impression(row: dict[str, Any]) -> dict[str, Any]:
+    """Return one impression, its clicks as one label for each candidate."""
+    candidates = _id_list(row["candidates"], "candidates")
+    if not candidates:
+        raise _Fault("candidates", "there are none", "remove the row or name the articles shown")
+    if "clicked" in row:
+        clicks = set(_id_list(row["clicked"], "clicked"))
+        strangers = clicks.difference(candidates)
+        if strangers:
+            raise _Fault("clicked", f"{min(strangers)!r} is no candidate", "clicks must be among the candidates")
+        clicked = [int(candidate in clicks) for candidate in candidates]
+    else:
+        clicked = [-1] * len(candidates)
+    return {
+        "impression": _needed(row, "impression"),
+        "reader": _needed(row, "reader"),
+        "time": _time(row["time"], "time"),
+        "history": _id_list(row.get("history"), "history"),
+        "candidates": candidates,
+        "clicked": clicked,
+    }
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _needed(row: dict[str, Any], field: str) -> str:
+    """Return a text that must not be empty."""
+    text = _text(row[field])
+    if text is None or not text.strip():
+        raise _Fault(field, "it is empty", "fill it in or remove the row")
+    return text
+
+
+def _id_list(value: Any, field: str) -> list[str]:
+    """Return ids from a list, or from text that separates them by spaces."""
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return value.split()
+    if isinstance(value, list):
+        return [str(article) for article in value]
+    raise _Fault(field, f"{value!r} is no list of ids", "give a list, or ids separated by spaces")
+
+
+def _time(value: Any, field: str) -> datetime:
+    """Return a moment without time zone, in UTC where one was given."""
+    try:
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    except ValueError:
+        raise _Fault(field, f"{value!r} is not a time", "write it like 2026-03-01T08:15:00") from None
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+
+
+def _csv_rows(file: Path, bad: BadRows, progress: Progress) -> Iterator[_Row]:
+    """Yield the rows of a CSV file with a header; a quoted field may hold line breaks."""
+    position = [0]
+
+    def lines() -> Iterator[str]:
+        for numbers, block in text_blocks(file, bad, progress):
+            for position[0], line in zip(numbers, block, strict=True):  # noqa: B007  # csv asks line by line
+                yield line + "\n"
+
+    try:
+        rows = csv.reader(lines(), strict=True)
+        header = next(rows)
+        for row in rows:
+            if len(row) != len(header):
+                problem = f"{len(row)} columns instead of {len(header)}"
+                bad.add(BadRowError(file, position[0], "columns", problem, "match the header"), ",".join(row))
+                continue
+            yield position[0], ",".join(row), dict(zip(header, row, strict=True))
+    except csv.Error as error:
+        raise CounterpointError(f"{file}, line {position[0]}: not valid CSV ({error}); correct the quotes.") from error
+
+
+def _jsonl_rows(file: Path, bad: BadRows, progress: Progress) -> Iterator[_Row]:
+    """Yield the objects of a file with one JSON object a line."""
+    for numbers, block in text_blocks(file, bad, progress):
+        for number, line in zip(numbers, block, strict=True):
+            try:
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise ValueError("not an object")
+            except ValueError as error:
+                bad.add(BadRowError(file, number, "line", f"not a JSON object ({error})", "write one object a line"), line)
+                continue
+            yield number, line, row
+
+
+def _parquet_rows(file: Path, bad: BadRows, progress: Progress) -> Iterator[_Row]:
+    """Yield the rows of a Parquet file, row group by row group."""
+    try:
+        table = pl.scan_parquet(file)
+        total: int = table.select(pl.len()).collect().item()
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise CounterpointError(f"{file}: cannot be read as Parquet ({error}); check the file.") from error
+    for start in range(0, total, _BLOCK):
+        for number, row in enumerate(table.slice(start, _BLOCK).collect().iter_rows(named=True), start + 1):
+            yield number, json.dumps(row, default=str), row
+        progress(f"reading {file.parent.name}/{file.name}", min(start + _BLOCK, total), total)
+
+
+_READERS: dict[str, Callable[[Path, BadRows, Progress], Iterator[_Row]]] = {
+    ".csv": _csv_rows,
+    ".jsonl": _jsonl_rows,
+    ".parquet": _parquet_rows,
+}

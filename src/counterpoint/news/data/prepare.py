@@ -1,0 +1,115 @@
+"""From raw logs to a prepared store: streamed, checked, tokenised once, written in one move."""
+
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+
+from counterpoint.encoders.tokens import Tokenizer
+from counterpoint.errors import CounterpointError
+from counterpoint.files import new_folder, write_json
+from counterpoint.news.data.articles import ArticleWriter
+from counterpoint.news.data.impressions import ImpressionWriter
+from counterpoint.news.data.layout import Source
+from counterpoint.news.data.rows import BadRows
+from counterpoint.news.data.splits import assign_splits
+from counterpoint.news.data.store import FORMAT, Store
+from counterpoint.news.data.truth import copy_truth
+from counterpoint.news.data.vectors import copy_vectors
+from counterpoint.progress import Progress, silent
+
+
+def prepare(
+    source: Source,
+    target: Path,
+    tokenizer: Tokenizer,
+    *,
+    max_title_tokens: int = 20,
+    validation_days: int = 1,
+    test_days: int = 1,
+    on_bad_row: Literal["stop", "skip"] = "stop",
+    progress: Progress = silent,
+) -> Store:
+    """Read raw logs into a store at ``target``; an older store there is replaced only by a whole new one.
+
+    Args:
+        source: the raw files.
+        target: the store's folder.
+        tokenizer: the encoder's.
+        max_title_tokens: where titles are cut.
+        validation_days: how many of the last training days become validation.
+        test_days: how many of the last days become the test split where no folder says so.
+        on_bad_row: stop at the first malformed row, or set them all aside in ``bad_rows.jsonl``.
+        progress: told how far the reading is.
+
+    Raises:
+        BadRowError: a malformed row.
+        CounterpointError: an empty file, no clicks at all, or a disk that is full.
+    """
+    with new_folder(target) as folder:
+        arrays = folder / "arrays"
+        arrays.mkdir()
+        bad = BadRows(on_bad_row, folder / "bad_rows.jsonl")
+        articles = ArticleWriter(folder, tokenizer, max_title_tokens)
+        for file in source.articles:
+            for block in source.format.articles(file, bad, progress):
+                articles.add(file, block, bad)
+        articles.close()
+        impressions = ImpressionWriter(folder, articles.ids)
+        for number, part in enumerate(source.parts):
+            labelled = part.role != "test"
+            for block in source.format.impressions(part.impressions, bad, progress, labelled=labelled):
+                impressions.add(number, block)
+        impressions.close()
+        bad.close()
+        simulated = copy_truth(source.parts, arrays)
+        split = assign_splits(
+            arrays, [part.role for part in source.parts], validation_days=validation_days, test_days=test_days
+        )
+        _finish_impressions(folder, split.names)
+        counts = {
+            **articles.counts,
+            **impressions.counts,
+            **copy_vectors(source.vectors, folder),
+            "readers": _readers(folder),
+            "bad rows set aside": bad.count,
+        }
+        if not counts["clicks"]:
+            files = ", ".join(str(part.impressions) for part in source.parts)
+            raise CounterpointError(f"{files}: no clicks at all; training needs impressions with a click.")
+        write_json(
+            folder / "manifest.json",
+            {
+                "format": FORMAT,
+                "source": {"format": source.format.name, "files": [str(file) for file in source.files]},
+                "tokenizer": {
+                    "name": tokenizer.name,
+                    "fingerprint": tokenizer.fingerprint,
+                    "max_title_tokens": max_title_tokens,
+                },
+                "labels": articles.labels,
+                "splits": split.sizes,
+                "split rule": split.rule,
+                "simulated": simulated,
+                "counts": dict(sorted(counts.items())),
+            },
+        )
+    return Store(target)
+
+
+def _finish_impressions(folder: Path, names: pl.Expr) -> None:
+    """Join the blocks of impressions into one Parquet file that says each one's split."""
+    blocks = folder / "blocks"
+    table = pl.scan_parquet(blocks / "impressions-*.parquet").with_columns(split=names)
+    table.drop("part").sink_parquet(folder / "impressions.parquet")
+    pl.scan_parquet(blocks / "histories-*.parquet").sink_parquet(folder / "histories.parquet")
+    for block in blocks.iterdir():
+        block.unlink()
+    blocks.rmdir()
+
+
+def _readers(folder: Path) -> int:
+    """Return the number of distinct readers."""
+    table = pl.scan_parquet(folder / "impressions.parquet").select(pl.col("reader").n_unique())
+    readers: int = table.collect(engine="streaming").item()
+    return readers

@@ -1,0 +1,1 @@
+"""Article encoder × reader encoder × click predictor × tasks."""

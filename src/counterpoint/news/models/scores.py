@@ -1,0 +1,39 @@
+"""The click predictor: both scores are a dot product of what they make of articles and readers."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Dot(nn.Module):
+    """``s = r_candidate · r_reader`` (paper 1, eq. 2)."""
+
+    def articles(self, vectors: Float[Tensor, "articles size"]) -> Float[Tensor, "articles size"]:
+        """Return the vectors that histories and candidates are made of."""
+        return vectors
+
+    def readers(self, vectors: Float[Tensor, "readers size"]) -> Float[Tensor, "readers size"]:
+        """Return the vectors that are multiplied with the candidates'."""
+        return vectors
+
+
+class ScaledCosine(nn.Module):
+    """``s = scale · cos(r_candidate, r_reader)`` with a learned scale.
+
+    The length of a pretrained encoder's vectors says nothing about clicks, yet a dot product spends most of
+    its spread on it; the cosine leaves the direction and learns the temperature.
+    """
+
+    def __init__(self, scale: float = 15.0) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
+
+    def articles(self, vectors: Float[Tensor, "articles size"]) -> Float[Tensor, "articles size"]:
+        """Return the vectors at length one."""
+        return nn.functional.normalize(vectors, dim=-1)
+
+    def readers(self, vectors: Float[Tensor, "readers size"]) -> Float[Tensor, "readers size"]:
+        """Return the vectors at the length of the learned scale."""
+        return nn.functional.normalize(vectors, dim=-1) * self.log_scale.exp()

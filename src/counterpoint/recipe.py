@@ -1,0 +1,166 @@
+"""The recipe: the full, typed description of a run, read from TOML and validated once."""
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from counterpoint.errors import UsageError, nearest
+
+
+class Section(BaseModel):
+    """A table of the recipe: unknown keys are refused, values do not change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Balance(BaseModel):
+    """How the tasks' gradients become one; every other key is an option of the method.
+
+    The options are checked by `counterpoint.balance.make`, which knows them.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    method: str = "equal"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The method's own options."""
+        return dict(self.model_extra or {})
+
+
+class Training(Section):
+    """The loop: the same for every workload."""
+
+    epochs: int = Field(3, ge=1)
+    batch_size: int = Field(16, ge=1, description="examples a step, over all processes")
+    optimizer: Literal["adam", "adamw"] = "adam"
+    learning_rate: float = Field(2e-5, gt=0, description="of the shared parameters")
+    head_learning_rate: float | None = Field(None, gt=0, description="of all others; default: the same")
+    weight_decay: float = Field(0.0, ge=0)
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps with a rising rate")
+    clip_norm: float | None = Field(1.0, gt=0, description="largest norm of the whole update")
+    precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="of the encoder alone")
+    validate_every: int | None = Field(None, ge=1, description="steps; default: each epoch")
+    checkpoint_every: int = Field(200, ge=1, description="steps; also at each epoch's end")
+    patience: int | None = Field(3, ge=1, description="validations without progress before stopping")
+    seed: int = Field(0, ge=0)
+
+
+class Recipe(Section):
+    """What every workload's recipe holds; a workload adds sections of its own."""
+
+    name: str
+    summary: str = ""
+    workload: str
+    balance: Balance = Balance()
+    training: Training = Training()  # type: ignore[call-arg]  # every field has a default
+
+
+AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
+
+
+def builtin_names() -> list[str]:
+    """Return the names of the built-in recipes."""
+    folder = resources.files("counterpoint.recipes")
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def read_table(recipe: str | Path) -> dict[str, Any]:
+    """Return the tables of a built-in recipe or of a TOML file, with what it ``extends`` filled in."""
+    text, origin = _source(str(recipe))
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{origin}: not valid TOML ({error}); correct that line.") from error
+    parent = table.pop("extends", None)
+    table.setdefault("name", Path(str(recipe)).stem)
+    if parent is None:
+        return table
+    beside = Path(str(recipe)).parent / str(parent)
+    return _merged(read_table(beside if str(parent).endswith(".toml") else str(parent)), table)
+
+
+def override(table: dict[str, Any], settings: list[str]) -> dict[str, Any]:
+    """Return ``table`` with settings such as ``training.epochs=2`` applied.
+
+    A value is read as TOML where it is valid TOML, otherwise as text, so quotes are optional.
+    """
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"--set {setting}: write it as key=value, for example training.epochs=2.")
+        try:
+            parsed: Any = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            parsed = value
+        nested: Any = parsed
+        for part in reversed(key.strip().split(".")):
+            nested = {part: nested}
+        table = _merged(table, nested)
+    return table
+
+
+def validate(table: dict[str, Any], kind: type[AnyRecipe], origin: str | Path) -> AnyRecipe:
+    """Return ``table`` as a recipe of ``kind``; a wrong key or value is one sentence naming the nearest key."""
+    try:
+        return kind.model_validate(table)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = [str(part) for part in first["loc"]]
+        key = ".".join(place)
+        if first["type"] == "extra_forbidden":
+            known = _keys(kind, place[:-1])
+            raise UsageError(
+                f"recipe {origin}: unknown key {key!r}{nearest(place[-1], known)}; known here: "
+                f"{', '.join(sorted(known))}."
+            ) from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"recipe {origin}: {key}: {message} (got {first['input']!r}); correct it.") from None
+
+
+def to_toml(recipe: Recipe) -> str:
+    """Return the resolved recipe as TOML; keys without a value are left out."""
+    return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
+
+
+def _source(recipe: str) -> tuple[str, str]:
+    """Return the text of a recipe and where it came from."""
+    path = Path(recipe)
+    if path.suffix == ".toml":
+        try:
+            return path.read_text(encoding="utf-8"), str(path)
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{path}: cannot be read as a recipe ({error}); check the path.") from error
+    names = builtin_names()
+    if recipe not in names:
+        raise UsageError(
+            f"no recipe is called {recipe!r}{nearest(recipe, names)}; built in: {', '.join(names)}, "
+            "or give the path of a .toml file."
+        )
+    return (resources.files("counterpoint.recipes") / f"{recipe}.toml").read_text(encoding="utf-8"), recipe
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Return the tables of ``below`` with those of ``above`` laid over them."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        replaces = key == "balance" and isinstance(value, dict) and "method" in value
+        merge = isinstance(old, dict) and isinstance(value, dict) and not replaces
+        merged[key] = _merged(old, value) if merge else value  # type: ignore[arg-type]
+    return merged
+
+
+def _keys(kind: type[BaseModel], place: list[str]) -> list[str]:
+    """Return the keys that are known at ``place``."""
+    for part in place:
+        annotation = kind.model_fields[part].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        kind = annotation
+    return list(kind.model_fields)

@@ -1,0 +1,91 @@
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from counterpoint.errors import CounterpointError
+from counterpoint.evaluation.significance import Interval, mean_and_spread, paired_bootstrap
+
+
+def test_the_interval_is_that_of_the_mean():
+    rng = np.random.default_rng(0)
+    b = rng.normal(size=2_000)
+    a = b + rng.normal(loc=0.05, scale=0.5, size=2_000)
+    result = paired_bootstrap(a, b)
+    difference = a - b
+    half = 1.96 * difference.std(ddof=1) / math.sqrt(2_000)
+    assert result.mean_difference == pytest.approx(difference.mean())
+    assert result.low == pytest.approx(difference.mean() - half, abs=0.003)
+    assert result.high == pytest.approx(difference.mean() + half, abs=0.003)
+    assert result.p_value == pytest.approx(stats.ttest_1samp(difference, 0).pvalue, abs=0.003)
+
+
+def test_pairing_sees_what_two_separate_samples_hide():
+    rng = np.random.default_rng(1)
+    hardness = rng.normal(scale=10, size=500)
+    result = paired_bootstrap(hardness + 0.1 + rng.normal(scale=0.1, size=500), hardness)
+    assert result.low > 0.08
+    assert result.p_value == pytest.approx(2 / 2001)
+
+
+def test_swapping_the_two_mirrors_the_result():
+    rng = np.random.default_rng(2)
+    a, b = rng.random(300), rng.random(300)
+    forth, back = paired_bootstrap(a, b), paired_bootstrap(b, a)
+    assert (back.mean_difference, back.low, back.high) == pytest.approx(
+        (-forth.mean_difference, -forth.high, -forth.low)
+    )
+    assert back.p_value == forth.p_value
+
+
+def test_impressions_unscored_by_either_are_dropped_from_both():
+    a = np.array([1.0, np.nan, 3.0, 4.0])
+    b = np.array([0.0, 1.0, np.nan, 3.0])
+    assert paired_bootstrap(a, b) == Interval(1.0, 1.0, 1.0, pytest.approx(2 / 2001))
+
+
+def test_no_difference_is_no_evidence():
+    same = np.linspace(0, 1, 50)
+    assert paired_bootstrap(same, same) == Interval(0.0, 0.0, 0.0, 1.0)
+
+
+def test_the_seed_decides(monkeypatch):
+    rng = np.random.default_rng(3)
+    a, b = rng.random(100), rng.random(100)
+    whole = paired_bootstrap(a, b, resamples=500, seed=7)
+    assert whole == paired_bootstrap(a, b, resamples=500, seed=7)
+    assert whole != paired_bootstrap(a, b, resamples=500, seed=8)
+    monkeypatch.setattr("counterpoint.evaluation.significance._DRAWS", 1_000)
+    assert paired_bootstrap(a, b, resamples=500, seed=7) == pytest.approx(whole)
+
+
+def test_coverage_is_near_95_percent():
+    rng = np.random.default_rng(4)
+    hits = 0
+    for seed in range(200):
+        a = rng.normal(loc=1.0, size=80)
+        result = paired_bootstrap(a, np.zeros(80), resamples=300, seed=seed)
+        hits += result.low <= 1.0 <= result.high
+    assert 0.90 <= hits / 200 <= 0.985
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "message"),
+    [
+        (np.zeros(3), np.zeros(4), "cover 3 and 4 impressions"),
+        (np.array([np.nan, 1.0]), np.array([1.0, np.nan]), "No impression is scored in both"),
+    ],
+)
+def test_rankings_that_cannot_be_compared_are_refused(a, b, message):
+    with pytest.raises(CounterpointError, match=message):
+        paired_bootstrap(a, b)
+
+
+def test_mean_and_spread_over_seeds():
+    assert mean_and_spread([0.66, 0.68, 0.70]) == pytest.approx((0.68, 0.02))
+    mean, spread = mean_and_spread([0.5])
+    assert mean == 0.5
+    assert math.isnan(spread)
+    with pytest.raises(ValueError, match="No values"):
+        mean_and_spread([])
