@@ -55,7 +55,7 @@ def write_run(folder, *, name="mtrec", method="mtrec", seed=0, steps=3000, **eva
     facts = {
         "format": 1,
         "name": name,
-        "status": "finished",
+        "status": "done",
         "seed": seed,
         "versions": {"counterpoint": "0.1.0", "torch": "2.13.0"},
         "machine": {"processor": "2 cores", "memory_gb": 23.4},

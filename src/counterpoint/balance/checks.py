@@ -4,15 +4,10 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from math import inf
-from typing import Any, Protocol
 
 from torch import Tensor
 
 from counterpoint.balance.graph import distinct
-
-
-class _Method(Protocol):
-    needs_target: Any
 
 
 def near(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
@@ -49,9 +44,9 @@ def target_position(target: str | None, losses: Mapping[str, object], present: S
     return None
 
 
-def target_given(method: _Method, target: str | int | None) -> None:
-    """Raise if the method has a target and none was named."""
-    if method.needs_target and target is None:
+def target_named(method: object, target: str | int | None) -> None:
+    """Raise if there is no target, which this method needs."""
+    if target is None:
         raise ValueError(f"{method!r} favours one task over the others: name it with target=….")
 
 

@@ -19,10 +19,10 @@ class PCGrad(BlockBalancer):
 
         v ← v - ⟨v, g_j⟩ / ‖g_j‖² g_j
 
-    with g_j as it was before any projection: PCGrad (NeurIPS 2020), algorithm 1. The order is drawn afresh for
-    every task, step and block, and never contains i itself (the official code has a fixed one, with i). The draws
-    follow from `seed` and how many there were, so ranks agree and resumed runs continue. Costs one backward pass
-    per task. Scales with the gradients.
+    with g_j as it was before any projection: PCGrad (Yu et al., NeurIPS 2020), algorithm 1. The order is
+    drawn afresh for every task, step and block and never contains i itself (in the authors' code it is
+    fixed, with i). The draws follow from `seed` and from how many came before, so ranks agree and resumed
+    runs continue. Costs one backward pass per task. Scales with the gradients.
 
     Attributes:
         reduction: "sum", as published, or "mean" over the batch's tasks.
@@ -50,5 +50,5 @@ class PCGrad(BlockBalancer):
                 inner = v @ step.gramian[:, j]
                 if inner < 0 < step.gramian[j, j]:
                     v[j] -= inner / step.gramian[j, j]
-        total = projected.sum(axis=0)
-        return total / tasks if self.reduction == "mean" else total
+        merged: Float[np.ndarray, " rows"] = projected.sum(axis=0)
+        return merged / tasks if self.reduction == "mean" else merged

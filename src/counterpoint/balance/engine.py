@@ -1,4 +1,4 @@
-"""The balanced backward pass: one place for gradients, devices, processes and memory; methods are only algebra.
+"""The balanced backward pass: gradients, devices, processes, memory in one place; methods are only algebra.
 
     {task: loss} ──► rows: backward passes through the shared parameters ──► Gramian ──► weights ──► .grad
 
@@ -8,7 +8,6 @@ weighs every row with, given the rows' inner products (`Balancer.solve`). Everyt
 
 import copy
 import reprlib
-from abc import ABC
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
@@ -43,11 +42,11 @@ class Step:
 
 
 @dataclass(eq=False, repr=False)
-class Balancer(ABC):
+class Balancer:
     """Merges the gradients of several tasks into one; every method is a subclass.
 
-    A subclass is a dataclass whose fields are its options. By itself this class takes one row per task and adds
-    them up. Names in `stateful` are the attributes that change from step to step.
+    A subclass is a dataclass whose fields are its options. By itself this class takes one row per task and
+    adds them up. `stateful` names the attributes that change from step to step.
     """
 
     needs_target: ClassVar[bool] = False
@@ -78,28 +77,28 @@ class Balancer(ABC):
         Every other parameter a loss reaches gets its own plain gradient, whatever the method weighs the tasks
         with. Both are added to what is there, so gradients accumulate over calls. The graphs are freed.
 
-        A task that the batch lacks is `None` or left out; a loss without a graph, or one that does not reach the
-        shared parameters, has a zero gradient. Gradients that are not finite are added up plainly, as without
-        balancing, and leave the method's state alone, so `GradScaler` works (scale every loss by the same factor)
-        for all methods that scale with the gradients, as every one does whose documentation says nothing else.
+        A task that the batch lacks is `None` or left out; a loss without a graph, or one that does not reach
+        the shared parameters, has a zero gradient. Gradients that are not finite are added up plainly, as
+        without balancing, and leave the method's state alone: `GradScaler` works with every method that
+        scales with the gradients, if all losses are scaled by the same factor.
 
-        Under `torch.distributed` gradients and losses are averaged over the ranks before anything is decided, so
-        all ranks end with the gradient of the joined batch; do not wrap the model in
-        `DistributedDataParallel`, which would average once more.
+        Under `torch.distributed` gradients and losses are averaged over the ranks before anything is
+        decided: all ranks end with the gradient of the joined batch. Do not wrap the model in
+        `DistributedDataParallel` as well, and give every rank the same tasks in the same order.
 
         A trunk compiled with `torch.compile` needs `torch._functorch.config.donated_buffer = False` when the
-        method takes more than one pass. Give `shared` when the trunk is under reentrant checkpointing, which
-        hides it from the search; heads hidden so are plain only if the method weighs losses equally in a pass.
+        method takes more than one pass. Reentrant checkpointing hides parameters from the graph: then give
+        `shared`, and keep the heads out of it.
 
         Args:
             losses: a scalar per task.
             shared: the shared parameters; by default those that at least two of the losses reach.
             target: the name of the target task, for methods that have one.
-            diagnose: take one pass per task, so that the report shows every task's norm and all conflicts; the
-                merged gradient is the same.
+            diagnose: take one pass per task, so that the report shows every task's norm and all conflicts;
+                the merged gradient is the same.
 
         Raises:
-            ValueError: no loss, a loss that is not a scalar, an unknown target, a missing one, a shared tensor
+            ValueError: no loss, a loss that is not a scalar, a misspelt or missing target, a shared tensor
                 that is no leaf; under `torch.distributed`, ranks with different tasks.
             TypeError: a loss that is no tensor.
         """
@@ -108,7 +107,8 @@ class Balancer(ABC):
         if ranks.several():  # before anything that could raise on one rank and leave the others waiting
             ranks.agree("tasks, in the same order", tasks)
         checks.losses(present)
-        checks.target_given(self, target)
+        if self.needs_target:
+            checks.target_named(self, target)
         position = checks.target_position(target, losses, tasks)
         parameters = common_leaves(present.values()) if shared is None else checks.trainable(shared)
         own: list[Tensor] = []
@@ -163,8 +163,8 @@ class Balancer(ABC):
         """
         checks.matrix(gradients)
         spans = checks.tiling(blocks or [(0, gradients.shape[1])], gradients.shape[1])
-        merged, *others = gradients.detach()
-        merged = merged.clone()
+        merged: Tensor = gradients[0].detach().clone()
+        others = gradients[1:].detach()
         pieces = [align([row[start:stop] for row in (merged, *others)]) for start, stop in spans]
         of_pieces = [[index] for index in range(len(pieces))]
         weights = self._task_weights(gramians(pieces, of_pieces, len(gradients)), target, losses, tasks)
@@ -179,7 +179,7 @@ class Balancer(ABC):
         losses: Float[Tensor, " tasks"] | None = None,
         tasks: Sequence[str] | None = None,
     ) -> Float[Tensor, " tasks"]:
-        """Return the weight of every task in the merged gradient, given the inner products of their gradients.
+        """Return the weight of every task in the merged gradient, given their inner products.
 
         The algebra alone, in float64; arguments and errors as in `merge`. A stateful method moves on.
         """
@@ -188,7 +188,7 @@ class Balancer(ABC):
         return torch.from_numpy(self._task_weights(products[None], target, losses, tasks)[0])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return a copy of all that changes from step to step, for a checkpoint; the options are not in it."""
+        """Return a copy of all that changes from step to step, for a checkpoint; options are not in it."""
         return {name: copy.deepcopy(getattr(self, name)) for name in self.stateful}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -217,7 +217,8 @@ class Balancer(ABC):
         losses: Float[Tensor, " tasks"] | None,
         tasks: Sequence[str] | None,
     ) -> Float[np.ndarray, "blocks tasks"]:
-        checks.target_given(self, target)
+        if self.needs_target:
+            checks.target_named(self, target)
         names = checks.row_names(tasks, products.shape[1])
         mixture = self.rows(names, checks.row(target, len(names)))
         values = None if losses is None else _mixed(mixture, losses.detach().cpu().double().numpy())
@@ -231,10 +232,12 @@ class Balancer(ABC):
         values: Float[np.ndarray, " rows"] | None,
     ) -> Float[np.ndarray, "blocks taken"]:
         """Weigh the gradients taken, of which the method's rows are the combinations `mixing`."""
-        if not np.isfinite(products).all() or (values is not None and not np.isfinite(values).all()):
-            return np.ones((len(products), len(mixing))) @ mixing
-        solved = [self.solve(Step(mixing @ gramian @ mixing.T, target, values)) for gramian in products]
-        return np.array(solved).reshape(len(products), len(mixing)) @ mixing
+        weights = np.ones((len(products), len(mixing)))
+        if np.isfinite(products).all() and (values is None or np.isfinite(values).all()):
+            for of_block, gramian in zip(weights, products, strict=True):
+                of_block[:] = self.solve(Step(mixing @ gramian @ mixing.T, target, values))
+        merged: Float[np.ndarray, "blocks taken"] = weights @ mixing
+        return merged
 
 
 @dataclass(eq=False, repr=False)
@@ -270,18 +273,18 @@ def _take_rows(
     terms = [
         [(loss, f) for loss, f in zip(losses, row, strict=True) if f and loss.requires_grad] for row in taken
     ]
-    plain = np.isin(taken, (0.0, 1.0)).all(axis=1)
-    without_plain = ~(taken[plain] != 0).any(axis=0)
-    headless = [loss for loss, bare in zip(losses, without_plain, strict=True) if bare and loss.requires_grad]
+    plain = [set(row.tolist()) <= {0.0, 1.0} for row in taken]
+    filled = (taken[plain] != 0).any(axis=0).tolist()
+    headless = [loss for loss, done in zip(losses, filled, strict=True) if not done and loss.requires_grad]
     heads = without(leaves(headless), parameters)
     left = sum(map(bool, terms))
     if heads:
         torch.autograd.backward(headless, inputs=heads, retain_graph=left > 0)
-    rows = []
+    rows: list[list[Tensor | None]] = []
     for row, fills_heads in zip(terms, plain, strict=True):
         if row:
             left -= 1
-            summed, factors = zip(*row, strict=True)
+            summed = [loss for loss, _ in row]
             seeds = [torch.full_like(loss, factor) for loss, factor in row]
             with grads_aside([] if fills_heads else without(leaves(summed), parameters)):
                 torch.autograd.backward(summed, seeds, retain_graph=left > 0)
@@ -292,7 +295,7 @@ def _take_rows(
 def _factored(
     mixture: Float[np.ndarray, "rows tasks"],
 ) -> tuple[Float[np.ndarray, "rows tasks"], Float[np.ndarray, "rows rows"]]:
-    """Take a factor that a whole row shares out of it, to be applied to the gradient instead of the losses."""
+    """Take out of every row a factor its tasks share, to apply it to the gradient instead of the losses."""
     taken = mixture.copy()
     factors = np.ones(len(mixture))
     for index, row in enumerate(mixture):
@@ -304,15 +307,17 @@ def _factored(
 
 
 def _target_row(mixture: Float[np.ndarray, "rows tasks"], target: int | None) -> int | None:
-    rows = [] if target is None else np.flatnonzero(mixture[:, target])
-    return int(rows[0]) if len(rows) else None
+    if target is None:
+        return None
+    return next((index for index, row in enumerate(mixture) if row[target]), None)
 
 
 def _mixed(
     mixture: Float[np.ndarray, "rows tasks"], values: Float[np.ndarray, " tasks"]
 ) -> Float[np.ndarray, " rows"]:
     with np.errstate(invalid="ignore"):  # 0 · ∞; a loss that is not finite is dealt with later
-        return mixture @ values
+        mixed: Float[np.ndarray, " rows"] = mixture @ values
+    return mixed
 
 
 def _values(losses: Sequence[Tensor]) -> Float[np.ndarray, " tasks"]:

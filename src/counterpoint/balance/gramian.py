@@ -1,4 +1,4 @@
-"""Inner products of gradients, and their weighted sum, parameter by parameter and without flattening copies."""
+"""Inner products of gradients and their weighted sum, parameter by parameter, without flattening copies."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,27 +18,27 @@ _SMALLEST_SAFE_SQUARE = 1e-24
 
 @dataclass(frozen=True, eq=False)
 class Gradients:
-    """One parameter's gradients, a dense tensor per row (`None` = zero), and the way back to its own layout."""
+    """One parameter's gradients: a dense tensor per row that is not zero, and the way back to its layout."""
 
-    rows: list[Tensor | None]
+    rows: dict[int, Tensor]
     restore: Callable[[Tensor], Tensor]
 
 
 def align(rows: Sequence[Tensor | None]) -> Gradients:
-    """Bring one parameter's gradients to a common dense layout.
+    """Bring one parameter's gradients, `None` for zero, to a common dense layout.
 
-    Row-sparse gradients (`nn.Embedding(sparse=True)`) become dense over the rows that any of them touches, and
-    the merged gradient is sparse again; a mixture of sparse and dense becomes dense.
+    Gradients sparse by rows (`nn.Embedding(sparse=True)`) become dense over the rows that any of them
+    touches, and the merged gradient is sparse again; a mixture of sparse and dense becomes dense.
     """
-    present = [row for row in rows if row is not None]
-    if not any(row.is_sparse for row in present):
-        return Gradients(list(rows), _as_it_is)
-    if not all(row.is_sparse and row.sparse_dim() == 1 for row in present):
-        return Gradients([row.to_dense() if row is not None else None for row in rows], _as_it_is)
+    present = {index: row for index, row in enumerate(rows) if row is not None}
+    if not any(row.is_sparse for row in present.values()):
+        return Gradients(present, _as_it_is)
+    if not all(row.is_sparse and row.sparse_dim() == 1 for row in present.values()):
+        return Gradients({index: row.to_dense() for index, row in present.items()}, _as_it_is)
 
-    coalesced = [row.coalesce() if row is not None else None for row in rows]
-    touched = torch.unique(torch.cat([row.indices()[0] for row in coalesced if row is not None]))
-    shape = present[0].shape
+    coalesced = {index: row.coalesce() for index, row in present.items()}
+    touched = torch.unique(torch.cat([row.indices()[0] for row in coalesced.values()]))
+    shape = next(iter(coalesced.values())).shape
 
     def compact(row: Tensor) -> Tensor:
         dense = row.values().new_zeros(len(touched), *shape[1:])
@@ -48,7 +48,7 @@ def align(rows: Sequence[Tensor | None]) -> Gradients:
     def restore(merged: Tensor) -> Tensor:
         return torch.sparse_coo_tensor(touched[None], merged, shape, is_coalesced=True)
 
-    return Gradients([compact(row) if row is not None else None for row in coalesced], restore)
+    return Gradients({index: compact(row) for index, row in coalesced.items()}, restore)
 
 
 def gramians(
@@ -61,11 +61,10 @@ def gramians(
     float64: gradients of 1e-20 or 1e+20 keep their angles. Costs one wait for the device.
     """
     products = _products(gradients, rows, _working_precision)
-    squares = np.diagonal(products, axis1=1, axis2=2)
-    present = np.array([[row is not None for row in each.rows] for each in gradients], bool).reshape(-1, rows)
-    lost = np.flatnonzero((present & ((squares < _SMALLEST_SAFE_SQUARE) | np.isinf(squares))).any(axis=1))
-    if len(lost):
-        products[lost] = _products([gradients[position] for position in lost], rows, _double_precision)
+    for position, each in enumerate(gradients):
+        squares = products[position].diagonal()[list(each.rows)]
+        if (squares < _SMALLEST_SAFE_SQUARE).any() or np.isinf(squares).any():
+            products[position] = _products([each], rows, _double_precision)[0]
     return np.array([products[list(block)].sum(axis=0) for block in blocks]).reshape(-1, rows, rows)
 
 
@@ -74,20 +73,16 @@ def combine(
 ) -> list[Tensor | None]:
     """Return every parameter's weighted sum of rows, written into the buffers of its first row."""
     for block, of_block in zip(blocks, weights, strict=True):
-        columns = [
-            [row for row in enumerate(gradients[position].rows) if row[1] is not None] for position in block
-        ]
+        members = [gradients[position].rows for position in block]
         for row, weight in enumerate(of_block.tolist()):
-            first = [column[0][1] for column in columns if column and column[0][0] == row]
+            first = [rows[row] for rows in members if rows and row == min(rows)]
             if first and weight != 1.0:
                 torch._foreach_mul_(first, weight)
-            later = [(column[0][1], part) for column in columns for index, part in column[1:] if index == row]
+            later = [rows for rows in members if row in rows and row > min(rows)]
             if later:
-                torch._foreach_add_([into for into, _ in later], [part for _, part in later], alpha=weight)
-    merged = [next((row for row in each.rows if row is not None), None) for each in gradients]
-    return [
-        None if sum_ is None else each.restore(sum_) for each, sum_ in zip(gradients, merged, strict=True)
-    ]
+                sums = [rows[min(rows)] for rows in later]
+                torch._foreach_add_(sums, [rows[row] for rows in later], alpha=weight)
+    return [each.restore(each.rows[min(each.rows)]) if each.rows else None for each in gradients]
 
 
 def _products(
@@ -97,7 +92,7 @@ def _products(
     places: list[tuple[int, int, int]] = []
     dots: list[Tensor] = []
     for position, each in enumerate(gradients):
-        flat = [(index, precision(row).reshape(-1)) for index, row in enumerate(each.rows) if row is not None]
+        flat = [(index, precision(row).reshape(-1)) for index, row in each.rows.items()]
         for (i, left), (j, right) in combinations_with_replacement(flat, 2):
             places.append((position, i, j))
             dots.append(torch.dot(left, right))

@@ -68,7 +68,7 @@ def take_grads(parameters: Sequence[Tensor]) -> list[Tensor | None]:
 
 
 def add_grads(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
-    """Add to `.grad` as `Tensor.backward` does: in place where there is one, else by handing the tensor over."""
+    """Add to `.grad` as `Tensor.backward` does: in place where there is one, else hand the tensor over."""
     for parameter, gradient in zip(parameters, gradients, strict=True):
         if gradient is None:
             continue

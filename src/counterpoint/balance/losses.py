@@ -16,7 +16,7 @@ Reduction = Literal["sum", "mean"]
 
 @dataclass(eq=False, repr=False)
 class Equal(Balancer):
-    """Gives every task the same weight: g = Σ g_k, or with `reduction="mean"` its mean over the batch's tasks."""
+    """Gives every task the same weight: g = Σ g_k, or their mean with `reduction="mean"`."""
 
     reduction: Reduction = "sum"
 

@@ -46,7 +46,7 @@ def average(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) ->
         flat = torch.cat([dense[position].reshape(-1) for position in bucket])
         flat.div_(dist.get_world_size())  # before the sum, so that half precision does not overflow
         dist.all_reduce(flat)
-        parts = flat.split([dense[position].numel() for position in bucket])
+        parts = torch.split_with_sizes(flat, [dense[position].numel() for position in bucket])
         for position, part in zip(bucket, parts, strict=True):
             mean = part.view(parameters[position].shape)
             averaged[position] = mean.to_sparse(1) if kinds[position] == _SPARSE else mean

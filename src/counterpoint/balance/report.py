@@ -1,6 +1,5 @@
 """What one balanced backward pass did."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
 from math import isfinite
@@ -16,8 +15,9 @@ from torch import Tensor
 class Report:
     """The diagnostics of one step, as CPU tensors; free, since the Gramian is there already.
 
-    A *row* is one gradient of the shared parameters as it was taken: of one task, or of several merged into one
-    backward pass (`"category+entities"`). Norms, cosines, conflicts and effects are over all shared parameters.
+    A *row* is one gradient of the shared parameters as it was taken: of one task, or of several merged into
+    one backward pass (`"category+entities"`). Norms, cosines, conflicts and effects are over all shared
+    parameters.
 
     Attributes:
         tasks: the tasks of this batch.
@@ -26,9 +26,9 @@ class Report:
         norms: the Euclidean norm of every row.
         cosines: the cosine of every pair of rows; 0 where either is zero or not finite, 1 on the diagonal.
         conflicts: whether the cosine of a pair is negative.
-        weights: what every task's gradient was multiplied by in the merged one; with a granularity, per block.
-        effects: the inner product of the merged gradient with every row: negative means this step ascends it.
-        finite: whether losses and gradients are; if not, the rows were summed plainly and no state has changed.
+        weights: the factor of every task's gradient in the merged one; with a granularity, per block.
+        effects: the inner product of the merged gradient with every row: negative means it ascends that loss.
+        finite: whether losses and gradients are; if not, they were added up plainly and no state has changed.
     """
 
     tasks: tuple[str, ...]
@@ -60,7 +60,7 @@ class Report:
 
 
 def cosines(gramian: Float[np.ndarray, "rows rows"]) -> Float[np.ndarray, "rows rows"]:
-    """Return M_ij / (n_i n_j), with 0 where either norm n = √M_ii is zero or not finite, and 1 on the diagonal."""
+    """Return M_ij / (n_i n_j): 0 where a norm n = √M_ii is zero or not finite, and 1 on the diagonal."""
     squares = np.diagonal(gramian)
     usable = np.isfinite(squares) & (squares > 0)
     inverse = np.zeros(len(gramian))

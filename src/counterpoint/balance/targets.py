@@ -16,8 +16,8 @@ class Single(Balancer):
     """Trains the shared parameters on the target alone: g = g_t.
 
     The heads of the other tasks still learn from their losses, which never pass the trunk, so that their
-    metrics tell what a trunk trained for the target knows of them. A batch without the target gives the shared
-    parameters nothing.
+    metrics tell what a trunk trained for the target knows of them. A batch without the target gives the
+    shared parameters nothing.
     """
 
     needs_target: ClassVar[bool] = True
@@ -31,14 +31,18 @@ class Single(Balancer):
 class MTRec(BlockBalancer):
     """Sets the target against all auxiliary tasks together and projects the two off each other in conflict.
 
-    With g_t the target's gradient and a = λ Σ g_i that of the auxiliary tasks, if ⟨g_t, a⟩ < 0
+    With g_t the target's gradient and a = λ Σ g_i (eq. 11) that of the auxiliary tasks, if ⟨g_t, a⟩ < 0
 
         g_t' = g_t - ⟨g_t, a⟩ / ‖a‖² a        a' = a - ⟨a, g_t⟩ / ‖g_t‖² g_t        g = g_t' + a'
 
-    and g = g_t + a otherwise: MTRec (Findings of ACL 2022), §3.4 and figures 3c, 3d. Its equation writes down the
-    first projection only, the figure draws both; they are `project="main"` and the default. Costs two backward
-    passes through the trunk whatever the number of tasks. Scales with the gradients. The heads of the auxiliary
-    tasks keep their plain gradient, without λ. A batch without the target gives a, one with the target alone g_t.
+    (eq. 10 both ways), and g = g_t + a otherwise: MTRec (Bi et al., Findings of ACL 2022), figure 3. The
+    text leaves open which of the two is projected; the figure as its reproduction on EB-NeRD describes it,
+    and that one's code, project both (the default), while equation 7 there writes `project="main"`. That
+    code then halves the shared gradient, which is not done here.
+
+    Costs two backward passes through the trunk whatever the number of tasks. Scales with the gradients. The
+    heads of the auxiliary tasks keep their plain gradient, without λ. A batch without the target gives a, one
+    with the target alone g_t.
 
     Attributes:
         scale: λ, the weight of the auxiliary tasks.
@@ -65,9 +69,11 @@ class MTRec(BlockBalancer):
     def solve(self, step: Step) -> Float[np.ndarray, " rows"]:
         """Return the weights of the projected gradients, 1 each without conflict."""
         weights = np.ones(len(step.gramian))
-        if len(weights) < 2 or step.gramian[0, 1] >= 0:
+        if len(weights) < 2:
             return weights
         (main, inner), (_, aux) = step.gramian
+        if not inner < 0 < min(main, aux):
+            return weights
         if self.project != "aux":
             weights[1] -= inner / aux
         if self.project != "main":

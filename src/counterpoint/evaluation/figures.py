@@ -107,7 +107,9 @@ def curves(
     chart = line.encode(**encoding)
     if noisy:
         chart = (
-            alt.Chart(values(False)).mark_line(aria=False, strokeWidth=1, opacity=0.25).encode(**encoding)
+            alt.Chart(values(False))
+            .mark_line(aria=False, strokeWidth=1, opacity=0.3 / len(lines))
+            .encode(**encoding)
             + chart
         )
     return Figure(title, _svg(alt, chart), names if len(names) > 1 else ())

@@ -135,6 +135,7 @@ header p, .note { color: var(--quiet); margin: .35rem 0 0; }
 .note { font-size: .875rem; max-width: 44rem; }
 .alarm { color: var(--alarm); border-left: 3px solid; margin: 1.75rem 0 0; padding: .1rem 0 .1rem 1rem; }
 .alarm, .legend { list-style: none; }
+.alarm li + li { margin-top: .25rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9375rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .4rem .9rem; text-align: right; white-space: nowrap; vertical-align: top; }
@@ -161,6 +162,7 @@ pre { background: var(--tint); border-radius: 6px; font-size: .8125rem; overflow
   main { padding-top: 1.5rem; }
   h1 { font-size: 1.6rem; }
   th, td { padding: .35rem .6rem; }
+  tbody th { min-width: 7rem; overflow-wrap: anywhere; white-space: normal; }
 }
 @media print { details[open] pre { white-space: pre-wrap; } }
 """

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -16,7 +16,10 @@ from counterpoint.errors import CounterpointError
 from counterpoint.evaluation.tables import Evaluation
 from counterpoint.files import read_json
 
+Content = TypeVar("Content")
+
 _EVALUATION = TypeAdapter(Evaluation)
+_FACTS = TypeAdapter(dict[str, Any])
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Run:
         folder: where they stand.
         name: of the recipe.
         recipe: the resolved recipe as TOML.
+        settings: its tables.
         facts: what run.json says.
         training: losses and validation metrics, from metrics.jsonl.
         balance: norms, cosines, weights and conflict rate of the gradients, from balance.jsonl.
@@ -53,6 +57,7 @@ class Run:
     folder: Path
     name: str
     recipe: str
+    settings: Mapping[str, Any]
     facts: Mapping[str, Any]
     training: Log
     balance: Log
@@ -83,13 +88,14 @@ def read_run(folder: Path) -> Run:
     Raises:
         CounterpointError: the folder is no run folder, or one of its files is broken.
     """
-    facts = read_json(folder / "run.json") if (folder / "run.json").exists() else {}
-    toml = folder / "recipe.toml"
-    recipe = toml.read_text(encoding="utf-8") if toml.exists() else ""
+    run_file = folder / "run.json"
+    facts = _validated(run_file, _FACTS) if run_file.exists() else {}
+    recipe, settings = _read_recipe(folder / "recipe.toml")
     run = Run(
         folder=folder,
-        name=str(facts.get("name") or _recipe_table(folder, recipe).get("name") or folder.resolve().name),
+        name=str(facts.get("name") or settings.get("name") or folder.resolve().name),
         recipe=recipe,
+        settings=settings,
         facts=facts,
         training=_read_log(folder / "metrics.jsonl"),
         balance=_read_log(folder / "balance.jsonl"),
@@ -106,14 +112,15 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
     """Put runs together that have one recipe but different seeds; any other run stands alone."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        table = _recipe_table(run.folder, run.recipe)
-        table.get("training", {}).pop("seed", None)
-        groups.setdefault(run.name + json.dumps(table, sort_keys=True, default=str), []).append(run)
+        training = {key: value for key, value in run.settings.get("training", {}).items() if key != "seed"}
+        same = json.dumps([run.name, {**run.settings, "training": training}], sort_keys=True, default=str)
+        groups.setdefault(same, []).append(run)
     sets: list[list[Run]] = []
-    for same in groups.values():
-        seeds = {run.seed for run in same}
+    for members in groups.values():
+        seeds = {run.seed for run in members}
         # One seed twice is no second observation, so such runs are shown singly.
-        sets.extend([same] if len(seeds) == len(same) and None not in seeds else [[run] for run in same])
+        apart = len(seeds) < len(members) or None in seeds
+        sets.extend([[run] for run in members] if apart else [members])
     names = [members[0].name for members in sets]
     return [
         Group(name if names.count(name) == 1 else f"{name} ({members[0].folder})", members)
@@ -121,13 +128,12 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
     ]
 
 
-def _recipe_table(folder: Path, recipe: str) -> dict[str, Any]:
+def _read_recipe(path: Path) -> tuple[str, dict[str, Any]]:
     try:
-        return tomllib.loads(recipe)
-    except tomllib.TOMLDecodeError as error:
-        raise CounterpointError(
-            f"{folder / 'recipe.toml'}: not valid TOML ({error}); correct that line."
-        ) from None
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        return text, tomllib.loads(text)
+    except ValueError as error:
+        raise CounterpointError(f"{path}: not valid TOML ({error}); correct that line.") from None
 
 
 def _read_log(path: Path) -> Log:
@@ -179,13 +185,15 @@ def _read_evaluations(folder: Path) -> dict[str, Evaluation]:
     found = {}
     for path in [*sorted(folder.glob("evaluation-*.json")), folder / "evaluation.json"]:
         if path.exists():
-            try:
-                evaluation = _EVALUATION.validate_python(read_json(path))
-            except ValidationError as error:
-                first = error.errors()[0]
-                field = ".".join(str(part) for part in first["loc"])
-                raise CounterpointError(
-                    f"{path}: field {field!r}: {first['msg']}; evaluate the run again."
-                ) from None
+            evaluation = _validated(path, _EVALUATION)
             found[evaluation.get("split", "test")] = evaluation
     return found
+
+
+def _validated(path: Path, kind: TypeAdapter[Content]) -> Content:
+    try:
+        return kind.validate_python(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "the whole"
+        raise CounterpointError(f"{path}, field {field}: {first['msg']}; write the file again.") from None

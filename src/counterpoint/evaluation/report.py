@@ -43,7 +43,7 @@ def write_report(runs: Sequence[Path], out: Path, *, title: str | None = None) -
     """
     if not runs:
         raise UsageError("A report needs at least one run; give the folder that `train` wrote.")
-    read = [read_run(folder) for folder in runs]
+    read = [read_run(folder) for folder in dict.fromkeys(runs)]
     groups = grouped(read)
     names = list(dict.fromkeys(run.name for run in read))
     subtitle = (
@@ -118,7 +118,7 @@ def _warnings(groups: Sequence[Group]) -> Html:
     sentences = []
     for group in groups:
         for run in group.runs:
-            origin = f"{_run_label(group, run)}: " if len(groups) > 1 or len(group.runs) > 1 else ""
+            origin = f"{_run_label(group, run)}, " if len(groups) > 1 or len(group.runs) > 1 else ""
             for split, evaluation in run.evaluations.items():
                 own = [*evaluation.get("warnings", []), *floor_warnings(evaluation)]
                 sentences += [f"{origin}{split}: {sentence}" for sentence in own]
@@ -238,7 +238,10 @@ def _counts(groups: Sequence[Group]) -> Html:
     for group in groups:
         run = group.runs[0]
         counts = {split: evaluation.get("counts", {}) for split, evaluation in run.evaluations.items()}
-        counted[group.label] = {"prepared store": run.facts.get("store", {}).get("manifest", {}), **counts}
+        counted[group.label] = {
+            "prepared store": (run.facts.get("store") or {}).get("manifest", {}),
+            **counts,
+        }
     return page.section("Data", page.facts(counted))
 
 
@@ -250,6 +253,7 @@ def _recipes(groups: Sequence[Group]) -> Html:
                 "details",
                 page.element("summary", page.text(group.label)),
                 page.element("pre", page.text(group.runs[0].recipe)),
+                open="open" if len(groups) == 1 else "",
             )
             for group in groups
             if group.runs[0].recipe

@@ -169,13 +169,14 @@ def terminal_table(rows: Sequence[Row]) -> Table:
     metrics = metric_names(rows)
     leaders = {metric: best(rows, metric) for metric in metrics}
     table = Table(box=None, pad_edge=False)
-    table.add_column("")
+    table.add_column("", no_wrap=True)
+    # Names and spreads break over two lines, so that six metrics fit into 80 columns.
     for metric in metrics:
-        table.add_column(metric, justify="right", no_wrap=True)
+        table.add_column(Text(metric.replace("/", "/\n")), justify="right", no_wrap=True)
     for row in rows:
         cells = [
             Text(
-                str(row.values.get(metric, "")),
+                str(row.values.get(metric, "")).replace(" ± ", "\n±"),
                 style=" ".join(["bold"] * (leaders[metric] is row) + ["red"] * (metric in row.lost)),
             )
             for metric in metrics

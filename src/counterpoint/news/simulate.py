@@ -1,20 +1,18 @@
 """A simulated news site in MIND's files, with the true click probabilities beside them.
 
-Real news logs may not be passed on, and nobody knows the best score they allow. Here every headline is made up and
-every click is a draw from a known probability, so the optimum, the popularity floor and what the text explains are
-known too.
-
-A reader's interest in an article of category c and subcategory s whose headline names the entity e first is
+Real news logs may not be passed on, and nobody knows the best score they allow. Here every headline is made
+up and every click is drawn from a known probability, so the best possible score is known too. A reader's
+interest in an article of category c and subcategory s whose headline names the entity e first is
 
     interest = strength · (log(K · mix_c + 0.2) + 0.8 · [s favourite]) + 1.6 · [e favourite],
 
 ``mix`` being the reader's shares of the K categories, which drift from the first day to the last. Shown at
 position j = 1, 2, … the article is clicked, independently of the others, with probability
 
-    σ(-3.4 + 0.75 · interest + 0.4 · log(appeal · 2^(-age in days)) - 0.5 · ln j).
+    σ(-3.2 + 1.05 · interest + 0.5 · log(appeal · 2^(-age in days)) - 0.35 · log j),
 
-A site that logs only impressions with both a click and a non-click logs the distribution conditional on that; it is
-drawn from directly, and its marginals are the true probabilities written.
+appeal being lognormal. A site logs only impressions with both a click and a non-click; clicks are drawn given
+that, and the probabilities written are the marginals of this conditional distribution.
 """
 
 import json
@@ -42,10 +40,12 @@ LIVE_DAYS = 3
 LONGEST_HISTORY = 400
 COLD_SHARE = 0.08
 IMPRESSIONS_PER_BLOCK = 4096
-BASE, INTEREST, POPULARITY, POSITION = -3.4, 0.75, 0.4, 0.5
+BASE, INTEREST, POPULARITY, POSITION = -3.2, 1.05, 0.5, 0.35
 FAVOURITE_SUBCATEGORY, FAVOURITE_ENTITY = 0.8, 1.6
 # Far outside what the default strength reaches; keeps every impression's chance of being logged above zero.
 ODDS_RANGE = (-12.0, 2.0)
+# How busy the site is, hour by hour from midnight.
+BUSY = np.array([2, 1, 1, 1, 1, 2, 4, 7, 9, 8, 7, 7, 8, 7, 6, 6, 6, 7, 8, 9, 9, 8, 6, 4]) / 134
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,8 @@ def simulate(
 
     ``OUT/train`` and ``OUT/dev`` (the last day) hold ``news.tsv`` and ``behaviors.tsv``; ``OUT/truth`` holds
     one Parquet file per split: ``impression``, and lists aligned with the candidates as written:
-    ``probability`` (of the click, as logged), ``position_free`` (of a click were the article shown alone and
-    first; its ranking is the best possible one) and ``position`` (where it was shown, from 1).
+    ``probability`` (of the click, as logged), ``position_free`` (of a click had the article been shown first:
+    its ranking is the best one for who does not know the positions) and ``position`` (from 1).
     Readers are made in blocks, so memory depends on the articles, not on the readers.
 
     Args:
@@ -96,7 +96,7 @@ def simulate(
         seed: of every random choice.
         days: days logged, the last being the dev split.
         impressions_per_reader: mean number of impressions over all days.
-        candidates: fewest and most candidates of an impression; fewer only where fewer articles are live.
+        candidates: fewest and most candidates of an impression; now and then fewer where few are live.
         category_strength: how much categories and subcategories drive clicks; 0: not at all.
         overwrite: replace ``out`` if something is there.
         progress: called with the readers done and the readers in all.
@@ -113,10 +113,8 @@ def simulate(
     _at_least("seed", seed, 0)
     _at_least("impressions_per_reader", impressions_per_reader, 1)
     _at_least("category_strength", category_strength, 0)
-    if not overwrite and out.exists() and (out.is_file() or any(out.iterdir())):
-        raise UsageError(
-            f"{out}: there is something here already; choose another folder or allow overwriting."
-        )
+    if out.is_file() or (not overwrite and out.is_dir() and any(out.iterdir())):
+        raise UsageError(f"{out}: something is there already; choose another folder or allow overwriting.")
 
     parameters = _Parameters(
         readers, articles, seed, days, impressions_per_reader, fewest, most, category_strength
@@ -144,11 +142,96 @@ def _readme(parameters: _Parameters) -> str:
     settings = ", ".join(f"{name} {value}" for name, value in asdict(parameters).items())
     return (
         "# A simulated news site\n\n"
-        "Everything in this folder is simulated: no article, entity, reader or click is real, and Wikidata ids "
-        "beginning with Q9000 belong to nobody. The files follow the format of the MIND dataset: `train` holds all "
-        f"days but the last of {parameters.days}, `dev` the last, and `truth` the probabilities the clicks were "
-        f"drawn from. Made by `counterpoint simulate news` with {settings}.\n"
+        "Everything in this folder is simulated: no article, entity, reader or click is real, and the "
+        "Wikidata ids, all beginning with Q9000, belong to nobody. The files follow the format of the MIND "
+        f"dataset: `train` holds all days but the last of {parameters.days}, `dev` the last, and `truth` the "
+        f"probabilities the clicks were drawn from. Made by `counterpoint simulate news` with {settings}.\n"
     )
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """Things in groups, drawn within their group in proportion to a weight.
+
+    Group g's weights are cumulated from g to g + 1, so that one binary search draws from any mix of groups.
+    """
+
+    members: Int[np.ndarray, " entries"]
+    cumulative: Float[np.ndarray, " entries"]
+    filled: Bool[np.ndarray, " groups"]
+
+    def draw(self, rng: np.random.Generator, group: Int[np.ndarray, "*shape"]) -> Int[np.ndarray, "*shape"]:
+        """Draw one member of each of the given groups, which must be filled."""
+        place = np.searchsorted(self.cumulative, group + rng.random(group.shape), side="right")
+        return self.members[np.minimum(place, len(self.members) - 1)]
+
+
+def _groups(
+    group: Int[np.ndarray, " entries"],
+    members: Int[np.ndarray, " entries"],
+    weights: Float[np.ndarray, " entries"],
+    count: int,
+) -> _Groups:
+    order = np.argsort(group, kind="stable")
+    group, members, weights = group[order], members[order], weights[order]
+    total = np.bincount(group, weights, count)
+    filled = total > 0
+    filled_before: Int[np.ndarray, " groups"] = np.cumsum(filled) - filled
+    cumulative = group + np.cumsum(weights / total[group]) - filled_before[group]
+    last = np.append(group[1:] != group[:-1], True)
+    cumulative[last] = group[last] + 1
+    return _Groups(members, np.maximum.accumulate(cumulative), filled)
+
+
+@dataclass(frozen=True)
+class _Site:
+    """What the clicks depend on; categories own their subcategories and entities as runs of equal length."""
+
+    categories: int
+    subcategories_each: int
+    entities_each: int
+    subcategory: Int[np.ndarray, " articles"]
+    lead: Int[np.ndarray, " articles"]
+    published: Float[np.ndarray, " articles"]
+    appeal: Float[np.ndarray, " articles"]
+
+
+def _write_articles(folder: Path, parameters: _Parameters) -> _Site:
+    rng = np.random.default_rng([parameters.seed, 0])
+    chance = random.Random(parameters.seed)
+    categories = _categories(chance)
+    each = len(categories[0].subcategories)
+    names = [(category, name) for category in categories for name in category.subcategories]
+    size = np.repeat(1 / (3 + np.arange(len(categories))), each)
+    subcategory = rng.choice(len(names), parameters.articles, p=size / size.sum())
+    published = rng.permutation(_publication(rng, parameters))
+    lead = np.full(parameters.articles, -1)
+    with (
+        (folder / "train" / "news.tsv").open("w", encoding="utf-8", newline="\n") as train,
+        (folder / "dev" / "news.tsv").open("w", encoding="utf-8", newline="\n") as dev,
+    ):
+        for index, which in enumerate(subcategory.tolist()):
+            line, lead[index] = _article(chance, f"N{index + 1}", names[which], categories)
+            dev.write(line)
+            if published[index] < parameters.days - 1:
+                train.write(line)
+    return _Site(
+        len(categories),
+        each,
+        sum(map(len, categories[0].entities.values())),
+        subcategory,
+        lead,
+        published,
+        rng.normal(size=parameters.articles),
+    )
+
+
+def _publication(rng: np.random.Generator, parameters: _Parameters) -> Float[np.ndarray, " articles"]:
+    """Days since the start, spread evenly so that even a small site has live articles at every hour."""
+    quantile = (np.arange(parameters.articles) + rng.random(parameters.articles)) / parameters.articles
+    earlier = (quantile / EARLIER_SHARE - 1) * EARLIER_DAYS
+    during = (quantile - EARLIER_SHARE) / (1 - EARLIER_SHARE) * parameters.days
+    return np.where(quantile < EARLIER_SHARE, earlier, during)
 
 
 class _Readers(NamedTuple):
@@ -186,7 +269,7 @@ class _Impressions(NamedTuple):
 
 
 class _Split:
-    """A split being written: rows are appended block by block, the truth in parts that are joined at the end."""
+    """A split being written: rows are appended by block, the truth is kept in parts and joined at the end."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._behaviors = folder / name / "behaviors.tsv"
@@ -195,7 +278,7 @@ class _Split:
         self.impressions = self.clicks = 0
 
     def append(self, shown: _Impressions, first_reader: int, histories: list[str]) -> None:
-        real = _real(shown.candidate, shown.size)
+        real = _real(shown.candidate.shape[1], shown.size)
         clicked = shown.clicked[real]
         labels = [
             f"N{article + 1}-{click:d}"
@@ -261,7 +344,7 @@ def _write_impressions(
 
 
 def _front_pages(site: _Site, days: int) -> _Groups:
-    """For each hour, the articles of the last days, shown in proportion to the root of appeal and to freshness."""
+    """For each hour, the articles of the last days, weighted by freshness and the root of their appeal."""
     order = np.argsort(site.published, kind="stable")
     hours = np.arange(days * 24)
     first, last = np.searchsorted(site.published[order], np.stack((hours / 24 - LIVE_DAYS, hours / 24)))
@@ -300,13 +383,12 @@ def _readers(rng: np.random.Generator, site: _Site, count: int) -> _Readers:
         site.subcategories_each, size=(count, 3)
     )
     entities = category[:, 3:] * site.entities_each + rng.integers(site.entities_each, size=(count, 3))
-    return _Readers(np.stack((first, 0.6 * first + 0.4 * new)), subcategories, entities)
+    return _Readers(np.stack((first, 0.7 * first + 0.3 * new)), subcategories, entities)
 
 
-def _liking(
-    mix: Float[np.ndarray, "rows categories"],
-) -> Float[np.ndarray, "rows categories"]:
-    return np.log(mix.shape[1] * mix + 0.2)
+def _liking(mix: Float[np.ndarray, "rows categories"]) -> Float[np.ndarray, "rows categories"]:
+    liking: Float[np.ndarray, "rows categories"] = np.log(mix.shape[1] * mix + 0.2)
+    return liking
 
 
 def _earlier_clicks(
@@ -345,21 +427,18 @@ def _impressions(
 ) -> _Impressions:
     count = len(readers.entities)
     reader = np.repeat(np.arange(count), 1 + rng.poisson(parameters.impressions_per_reader - 1, count))
-    hour = rng.integers(parameters.days, size=len(reader)) * 24 + rng.choice(
-        24, len(reader), p=_BUSY / sum(_BUSY)
-    )
+    hour = rng.integers(parameters.days, size=len(reader)) * 24 + rng.choice(24, len(reader), p=BUSY)
     time = (hour * 3600 + rng.integers(3600, size=len(reader))) / 86_400
     fewest, most = parameters.fewest_candidates, parameters.most_candidates
     size = np.minimum(fewest - 1 + rng.geometric(4 / (most - fewest + 4), len(reader)), most)
-    drawn = front.draw(rng, np.broadcast_to(hour[:, None], (len(reader), most + most // 2)))
-    candidate, size = _distinct(drawn, size, most)
+    candidate, size = _candidates(rng, front, hour, size, most)
 
     drift = time / parameters.days
     interest = _interest(site, readers, reader, drift, candidate, parameters.category_strength)
     popularity = site.appeal[candidate] + np.log(2) * (site.published[candidate] - time[:, None])
     odds = BASE + INTEREST * interest + POPULARITY * popularity
     position = np.broadcast_to(np.arange(1, most + 1), candidate.shape)
-    real = _real(candidate, size)
+    real = _real(most, size)
     probability = np.where(real, _sigmoid(odds - POSITION * np.log(position)), 0)
     none = (1 - probability).prod(axis=1, keepdims=True)
     every = np.where(real, probability, 1).prod(axis=1, keepdims=True)
@@ -376,10 +455,15 @@ def _impressions(
     )
 
 
-def _distinct(
-    drawn: Int[np.ndarray, "impressions draws"], size: Int[np.ndarray, " impressions"], most: int
+def _candidates(
+    rng: np.random.Generator,
+    front: _Groups,
+    hour: Int[np.ndarray, " impressions"],
+    size: Int[np.ndarray, " impressions"],
+    most: int,
 ) -> tuple[Int[np.ndarray, "impressions positions"], Int[np.ndarray, " impressions"]]:
-    """The first ``size`` different articles of each row (fewer if there are not as many), and how many."""
+    """The first ``size`` different articles of a longer draw (or fewer, but two at least), and how many."""
+    drawn = front.draw(rng, np.broadcast_to(hour[:, None], (len(hour), most + most // 2 + 8)))
     order = np.argsort(drawn, axis=1, kind="stable")
     ordered = np.take_along_axis(drawn, order, axis=1)
     new = np.ones(drawn.shape, bool)
@@ -388,7 +472,12 @@ def _distinct(
     row, column = np.nonzero(new & (place < size[:, None]))
     candidate = np.zeros((len(drawn), most), int)
     candidate[row, place[row, column]] = drawn[row, column]
-    return candidate, np.minimum(size, place[:, -1] + 1)
+    size = np.minimum(size, place[:, -1] + 1)
+    single = size < 2
+    if single.any():
+        again = np.full(single.sum(), 2)
+        candidate[single], size[single] = _candidates(rng, front, hour[single], again, most)
+    return candidate, size
 
 
 def _interest(
@@ -410,7 +499,8 @@ def _interest(
 def _among(
     values: Int[np.ndarray, "rows columns"], favourites: Int[np.ndarray, "rows favourites"]
 ) -> Bool[np.ndarray, "rows columns"]:
-    return (values[:, :, None] == favourites[:, None, :]).any(axis=2)
+    found: Bool[np.ndarray, "rows columns"] = (values[:, :, None] == favourites[:, None, :]).any(axis=2)
+    return found
 
 
 def _click(
@@ -425,112 +515,30 @@ def _click(
     some = 1 - np.cumprod(1 - probability, axis=1)
     first = (some <= rng.random((len(some), 1)) * some[:, -1:]).sum(axis=1, keepdims=True)
     column = np.arange(probability.shape[1])
-    clicked = (column == first) | ((column > first) & (rng.random(probability.shape) < probability))
+    clicked: Bool[np.ndarray, "impressions positions"] = (column == first) | (
+        (column > first) & (rng.random(probability.shape) < probability)
+    )
     every = clicked.sum(axis=1) == size
     if every.any():
         clicked[every] = _click(rng, probability[every], size[every])
     return clicked
 
 
-def _real(
-    candidate: Int[np.ndarray, "impressions candidates"], size: Int[np.ndarray, " impressions"]
-) -> Bool[np.ndarray, "impressions candidates"]:
-    return np.arange(candidate.shape[1]) < size[:, None]
+def _real(width: int, size: Int[np.ndarray, " impressions"]) -> Bool[np.ndarray, "impressions {width}"]:
+    """True for candidates, False for padding."""
+    real: Bool[np.ndarray, "impressions {width}"] = np.arange(width) < size[:, None]
+    return real
 
 
 def _sigmoid(odds: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-    return 1 / (1 + np.exp(-np.clip(odds, *ODDS_RANGE)))
+    probability: Float[np.ndarray, "*shape"] = 1 / (1 + np.exp(-np.clip(odds, *ODDS_RANGE)))
+    return probability
 
 
 def _american(time: float) -> str:
     moment = START + timedelta(seconds=round(time * 86_400))
     half = "PM" if moment.hour >= 12 else "AM"
     return f"{moment.month}/{moment.day}/{moment.year} {moment.hour % 12 or 12}:{moment:%M:%S} {half}"
-
-
-@dataclass(frozen=True)
-class _Groups:
-    """Things in groups, drawn within their group in proportion to a weight.
-
-    Group g's weights are cumulated from g to g + 1, so that one binary search draws from any mix of groups.
-    """
-
-    members: Int[np.ndarray, " entries"]
-    cumulative: Float[np.ndarray, " entries"]
-    filled: Bool[np.ndarray, " groups"]
-
-    def draw(self, rng: np.random.Generator, group: Int[np.ndarray, "*shape"]) -> Int[np.ndarray, "*shape"]:
-        """Draw one member of each of the given groups, which must be filled."""
-        place = np.searchsorted(self.cumulative, group + rng.random(group.shape), side="right")
-        return self.members[np.minimum(place, len(self.members) - 1)]
-
-
-def _groups(
-    group: Int[np.ndarray, " entries"],
-    members: Int[np.ndarray, " entries"],
-    weights: Float[np.ndarray, " entries"],
-    count: int,
-) -> _Groups:
-    order = np.argsort(group, kind="stable")
-    group, members, weights = group[order], members[order], weights[order]
-    total = np.bincount(group, weights, count)
-    running = np.cumsum(weights)
-    before = np.cumsum(total) - total
-    cumulative = group + (running - before[group]) / total[group]
-    last = np.append(group[1:] != group[:-1], True)
-    cumulative[last] = group[last] + 1
-    return _Groups(members, np.maximum.accumulate(cumulative), total > 0)
-
-
-@dataclass(frozen=True)
-class _Site:
-    """What the clicks depend on; categories own their subcategories and entities as runs of equal length."""
-
-    categories: int
-    subcategories_each: int
-    entities_each: int
-    subcategory: Int[np.ndarray, " articles"]
-    lead: Int[np.ndarray, " articles"]
-    published: Float[np.ndarray, " articles"]
-    appeal: Float[np.ndarray, " articles"]
-
-
-def _write_articles(folder: Path, parameters: _Parameters) -> _Site:
-    rng = np.random.default_rng([parameters.seed, 0])
-    chance = random.Random(parameters.seed)
-    categories = _categories(chance)
-    each = len(categories[0].subcategories)
-    names = [(category, name) for category in categories for name in category.subcategories]
-    size = np.repeat(1 / (3 + np.arange(len(categories))), each)
-    subcategory = rng.choice(len(names), parameters.articles, p=size / size.sum())
-    published = rng.permutation(_publication(rng, parameters))
-    lead = np.full(parameters.articles, -1)
-    with (
-        (folder / "train" / "news.tsv").open("w", encoding="utf-8", newline="\n") as train,
-        (folder / "dev" / "news.tsv").open("w", encoding="utf-8", newline="\n") as dev,
-    ):
-        for index, which in enumerate(subcategory.tolist()):
-            line, lead[index] = _article(chance, f"N{index + 1}", *names[which], categories)
-            dev.write(line)
-            if published[index] < parameters.days - 1:
-                train.write(line)
-    return _Site(
-        len(categories),
-        each,
-        sum(map(len, categories[0].entities.values())),
-        subcategory,
-        lead,
-        published,
-        rng.normal(size=parameters.articles),
-    )
-
-
-def _publication(rng: np.random.Generator, parameters: _Parameters) -> Float[np.ndarray, " articles"]:
-    """Days since the start, spread evenly so that even a small site has live articles at every hour."""
-    quantile = (np.arange(parameters.articles) + rng.random(parameters.articles)) / parameters.articles
-    earlier = (quantile / EARLIER_SHARE - 1) * EARLIER_DAYS
-    during = (quantile - EARLIER_SHARE) / (1 - EARLIER_SHARE) * parameters.days
-    return np.where(quantile < EARLIER_SHARE, earlier, during)
 
 
 class _Entity(NamedTuple):
@@ -554,9 +562,10 @@ class _Category:
 
 
 def _article(
-    chance: random.Random, article: str, category: _Category, subcategory: str, categories: list[_Category]
+    chance: random.Random, article: str, place: tuple[_Category, str], categories: list[_Category]
 ) -> tuple[str, int]:
     """One line of ``news.tsv``, and the number of the entity the title names first (-1: none)."""
+    category, subcategory = place
     wider = chance.choice(categories)
     topic, other = chance.sample(category.subcategories[subcategory], 2)
     if chance.random() < 0.15:
@@ -659,7 +668,7 @@ _TITLES = [
     "{person} {does} {topic} {when}",
     "{person} {does} {topic} in {place}",
     "{firm} {does} {topic} {when}",
-    "{firm} {does} {topic} as {crowd} in {place} look on",
+    "{firm} {does} {topic} as {crowd} look on",
     "{place} {crowd} split over {topic} {when}",
     "{number} things to know about {topic} in {place}",
     "{number} {odd} facts about {topic} and {other}",
@@ -675,7 +684,7 @@ _TITLES = [
     "{crowd} cheer as {person} {does} {topic}",
     "Photos: {topic} {when} in {place}",
     "{person} leaves {firm} over {topic}",
-    "A {odd} guide to {topic} and {other} {when}",
+    "The {odd} guide to {topic} and {other} {when}",
     "From {topic} to {other}: inside the {thing}",
     "{firm} and {person} at odds over {topic}",
     "{number} ways {crowd} deal with {topic} {when}",
@@ -688,43 +697,43 @@ _ABSTRACTS = [
     "A closer look at {topic}, {other} and what {person} makes of the {thing}.",
 ]
 
-# Four subcategories follow each category's endings for organisations and things, what its people do, and when.
+# A category with its endings for organisations and things; what is done there; when; four subcategories.
 _VOCABULARY = """
 sports: Rovers, United, Athletic, Wanderers: Cup, Open, Trophy
   celebrates, shrugs off, trains through, fears, coaches around
   before the season opener, after overtime, in the final minutes, ahead of the playoffs, on match day
-  football: a late penalty, the goalkeeper injury, a derby draw, the striker transfer, relegation, an offside call
-  tennis: a straight-set win, the second serve, a clay-court upset, match point, the doubles final, a wild card
+  football: a late penalty, the goalkeeper injury, a derby draw, the striker transfer, relegation
+  tennis: a straight-set win, the second serve, a clay-court upset, match point, the doubles final
   basketball: a buzzer beater, the rookie point guard, a triple-double, the draft pick, free throws, a dunk
-  cycling: the mountain stage, a sprint finish, the yellow jersey, a crash in the peloton, time trials, a breakaway
+  cycling: the mountain stage, a sprint finish, the yellow jersey, a crash in the peloton, time trials
 politics: Party, Alliance, Ministry, Council: Act, Accord, Commission
   campaigns against, votes on, vetoes, defends, denounces
   ahead of the election, after a marathon session, before the recess, at the party convention, in parliament
   elections: the ballot recount, early voting, a poll lead, the primary debate, campaign donations, a runoff
-  diplomacy: the peace talks, a trade treaty, new sanctions, the border summit, an ambassador recall, an embassy
+  diplomacy: the peace talks, a trade treaty, new sanctions, the border summit, an ambassador recall
   lawmaking: the budget bill, a filibuster, tax reform, the voting rights bill, a committee vote, an amendment
-  localgovernment: the mayor race, a zoning dispute, the school board, property taxes, a bus lane plan, city hall
+  localgovernment: the mayor race, a zoning dispute, the school board, property taxes, a bus lane plan
 finance: Bank, Capital, Holdings, Insurance: Fund, Index, Bond
   invests in, warns of, bets against, prices in, profits from
   before the opening bell, after quarterly earnings, amid rising rates, as markets slide, this fiscal year
   markets: a stock rally, bond yields, the market selloff, a dividend cut, futures trading, short sellers
-  personalfinance: credit card debt, retirement savings, a mortgage refinance, student loans, an emergency fund, tips
-  realestate: home prices, a rent increase, the housing shortage, open houses, an office vacancy, property bids
-  companies: a merger offer, the chief executive's exit, mass layoffs, a bankruptcy filing, record revenue, an audit
+  personalfinance: credit card debt, retirement savings, a mortgage refinance, student loans
+  realestate: home prices, a rent increase, the housing shortage, open houses, an office vacancy
+  companies: a merger offer, the chief executive's exit, mass layoffs, a bankruptcy filing, record revenue
 technology: Systems, Software, Robotics, Networks: Phone, Tablet, Assistant
   unveils, patches, reverse-engineers, ships, programs
   at the developer conference, in the latest update, after a data leak, ahead of the product launch, in beta
   gadgets: a folding screen, wireless earbuds, battery life, the smartwatch, a phone camera, a laptop keyboard
-  software: a security flaw, the app store, a browser extension, an open-source library, cloud storage, passwords
-  artificialintelligence: a chatbot, machine learning, face recognition, neural networks, training data, robots
-  gaming: a console release, the game trailer, an esports final, a puzzle game, virtual reality, a speedrun record
+  software: a security flaw, the app store, a browser extension, an open-source library, cloud storage
+  artificialintelligence: a chatbot, machine learning, face recognition, neural networks, training data
+  gaming: a console release, the game trailer, an esports final, a puzzle game, virtual reality
 science: Institute, Laboratory, University, Observatory: Telescope, Probe, Expedition
   measures, discovers, models, publishes data on, disproves
   in a new study, after decades of research, under the microscope, at the annual meeting, in peer review
   space: a distant galaxy, the lunar lander, a meteor shower, the rocket launch, a black hole, Martian dust
   nature: a rare orchid, whale migration, the coral reef, wolf packs, a new beetle species, songbirds
-  physics: dark matter, a particle collider, quantum entanglement, superconductors, gravitational waves, neutrinos
-  archaeology: a bronze sword, the buried temple, ancient pottery, a cave painting, a royal tomb, fossil footprints
+  physics: dark matter, a particle collider, quantum entanglement, superconductors, gravitational waves
+  archaeology: a bronze sword, the buried temple, ancient pottery, a cave painting, a royal tomb
 health: Clinic, Hospital, Foundation, Therapeutics: Trial, Registry, Vaccine
   treats, studies, recovers from, raises awareness of, screens for
   during flu season, after a clinical trial, before your next checkup, according to doctors, in midlife
@@ -735,7 +744,7 @@ health: Clinic, Hospital, Foundation, Therapeutics: Trial, Registry, Vaccine
 foodanddrink: Kitchen, Bakery, Brewery, Bistro: Cookbook, Cheese, Chili
   cooks with, perfects, taste-tests, seasons, serves
   for a weeknight dinner, at the farmers market, on the new menu, this holiday season, in under an hour
-  recipes: a slow-cooker stew, sourdough bread, roasted vegetables, a one-pan chicken, lemon pasta, lentil soup
+  recipes: a slow-cooker stew, sourdough bread, roasted vegetables, a one-pan chicken, lemon pasta
   restaurants: a tasting menu, the food truck, a seafood grill, brunch, the burger joint, a noodle bar
   drinks: cold brew coffee, a craft beer, red wine, herbal tea, a gin cocktail, oat milk
   desserts: chocolate cake, an apple pie, ice cream, caramel cookies, a cheesecake, cinnamon rolls
@@ -744,13 +753,13 @@ travel: Airways, Resorts, Cruises, Railways: Trail, Express, Lodge
   on a budget, in the off-season, over the long weekend, without the crowds, before boarding
   flights: airport security, a layover, seat upgrades, lost luggage, jet lag, frequent flyer miles
   hotels: a beach resort, the hotel minibar, a treehouse stay, late checkout, a rooftop pool, hostel bunks
-  destinations: a volcanic island, the old town, a desert road trip, hidden waterfalls, vineyards, a night market
+  destinations: a volcanic island, the old town, a desert road trip, hidden waterfalls, vineyards
   outdoors: a hiking trail, the national park, a camping trip, kayaking, a glacier walk, wildflower meadows
 autos: Motors, Automotive, Garage, Racing: Roadster, Pickup, Coupe
   test-drives, recalls, restores, tunes, crashes
   at the auto show, in a crash test, on the racetrack, with fewer moving parts, at the dealership
-  electriccars: a charging station, the battery pack, driving range, an electric truck, a hybrid engine, plug-ins
-  classiccars: a barn find, the vintage convertible, chrome bumpers, an old station wagon, a muscle car, tailfins
+  electriccars: a charging station, the battery pack, driving range, an electric truck, a hybrid engine
+  classiccars: a barn find, the vintage convertible, chrome bumpers, an old station wagon, a muscle car
   motorsport: the pole position, a pit stop, the rally stage, tire wear, a safety car, the final lap
   driving: winter tires, gas mileage, a parking ticket, traffic jams, brake pads, lane assist
 movies: Pictures, Studios, Films, Cinemas: Chronicles, Saga, Returns
@@ -770,7 +779,7 @@ music: Records, Orchestra, Quartet, Collective: Tour, Album, Nocturne
 weather: Weather, Meteorology, Forecasts, Rescue: Storm, Front, Hurricane
   forecasts, tracks, braces for, digs out from, measures
   through the weekend, before dawn, along the coast, in the coming days, as temperatures drop
-  storms: a tornado warning, heavy thunderstorms, gale-force winds, large hail, a hurricane landfall, lightning
+  storms: a tornado warning, heavy thunderstorms, gale-force winds, large hail, a hurricane landfall
   winter: a blizzard, black ice, record snowfall, wind chill, frozen pipes, a snow day
   heat: a heat wave, the drought, wildfire smoke, record highs, dry wells, a humid night
   flooding: a flash flood, river levels, storm surge, the burst levee, soaked basements, monsoon rain

@@ -17,6 +17,8 @@ FORMAT = 1
 UNKNOWN = 0
 """The article in the first row, which stands for every candidate that has no article."""
 
+_DAY = 86_400_000_000
+
 Split = Literal["train", "validation", "test", "unlabelled"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test", "unlabelled")
 
@@ -160,6 +162,13 @@ class Store:
         ends = np.asarray(offsets[rows + 1])
         lengths = np.minimum(ends - offsets[rows], most)
         return np.asarray(self._array("history_articles")[ranges(ends - lengths, lengths)]), lengths
+
+    def shown_on_last_day(self) -> Int[np.ndarray, " articles"]:
+        """Return the articles that were candidates in the last 24 hours of the data."""
+        time = self._array("time")
+        shown = self.impressions(np.flatnonzero(time >= time.max() - _DAY))
+        articles = np.unique(shown.candidates)
+        return articles[articles != UNKNOWN]
 
     def impression_ids(self, rows: Int[np.ndarray, " impressions"]) -> list[str]:
         """Return the ids of the impressions at ``rows``."""

@@ -39,6 +39,8 @@ class AttentiveReader(nn.Module):
             return self.cold.expand(len(history), -1), articles.new_zeros(history.shape)
         places = history.clamp(min=0)
         logits = self.attention.logits(articles) if logits is None else logits
-        weights = self.attention.weights(logits[places], real)
+        # Lookups by embedding: their backward pass adds up in a fixed order, which indexing does not promise.
+        of_places = nn.functional.embedding(places, logits[:, None]).squeeze(-1)
+        weights = self.attention.weights(of_places, real)
         readers = nn.functional.embedding_bag(places, articles, per_sample_weights=weights, mode="sum")
         return torch.where(real.any(1, keepdim=True), readers, self.cold), weights

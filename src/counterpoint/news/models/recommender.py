@@ -48,7 +48,7 @@ class Recommender(nn.Module):
         states, pooled, seen = self._encode(batch)
         articles = self.score.articles(pooled)
         readers, _ = self.reader(articles, batch.history)
-        scores = torch.einsum("rs,rcs->rc", self.score.readers(readers), articles[batch.candidates])
+        scores = torch.einsum("rs,rcs->rc", self.score.readers(readers), nn.functional.embedding(batch.candidates, articles))
         losses = {"click": nce_loss(scores)}
         if self.category is not None:
             losses["category"] = self.category.loss(pooled[:seen], batch.categories[:seen])

@@ -1,0 +1,225 @@
+"""What the commands do, as functions."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from counterpoint import recipe as recipes
+from counterpoint import workload
+from counterpoint.errors import UsageError
+from counterpoint.evaluation.tables import Evaluation
+from counterpoint.files import write_json
+from counterpoint.progress import Progress, silent
+from counterpoint.recipe import Recipe
+from counterpoint.run import Run
+
+
+def read_recipe(recipe: str | Path, settings: Sequence[str] = (), seed: int | None = None) -> Recipe:
+    """Return a built-in recipe or a TOML file, resolved and checked, its balancing method included.
+
+    Args:
+        recipe: a built-in name or the path of a TOML file.
+        settings: ``key=value`` pairs that override it.
+        seed: overrides ``training.seed``.
+
+    Raises:
+        UsageError: there is no such recipe, or a key or value is wrong.
+    """
+    from counterpoint import balance
+
+    overrides = [*settings, *([] if seed is None else [f"training.seed={seed}"])]
+    table = recipes.override(recipes.read_table(recipe), overrides)
+    resolved = recipes.validate(table, workload.find(str(table.get("workload"))).recipe_type, recipe)
+    try:
+        balance.make(resolved.balance.method, **resolved.balance.options)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"recipe {recipe}: balance: {str(error.args[0]).rstrip('.')}.") from error
+    return resolved
+
+
+def prepare(
+    data: str | Path,
+    *,
+    format: str | None = None,  # noqa: A002  # the command's own word
+    recipe: str | Path = "mtrec",
+    settings: Sequence[str] = (),
+    out: str | Path | None = None,
+    on_bad_row: Literal["stop", "skip"] = "stop",
+    progress: Progress = silent,
+) -> Any:
+    """Return the prepared store of raw logs, made if it is not there yet.
+
+    Args:
+        data: the raw folder.
+        format: ``mind`` or ``logs``; found by itself.
+        recipe: whose tokenizer and data settings shape the store.
+        settings: ``key=value`` pairs that override the recipe.
+        out: the store's folder; by default one in the cache.
+        on_bad_row: stop at the first malformed row, or set them aside.
+        progress: told how far the work is.
+    """
+    resolved = read_recipe(recipe, settings)
+    return workload.find(resolved.workload).prepare(
+        Path(data),
+        resolved,
+        format_name=format,
+        out=None if out is None else Path(out),
+        on_bad_row=on_bad_row,
+        progress=progress,
+    )
+
+
+def train(
+    recipe: str | Path,
+    *,
+    data: str | Path,
+    out: str | Path | None = None,
+    seed: int | None = None,
+    settings: Sequence[str] = (),
+    resume: bool = False,
+    format: str | None = None,  # noqa: A002
+    on_bad_row: Literal["stop", "skip"] = "stop",
+    progress: Progress = silent,
+) -> Run:
+    """Train a recipe on data, which is prepared on first use; return the run.
+
+    Args:
+        recipe: a built-in name or a TOML file.
+        data: a raw folder or a prepared store.
+        out: the run's folder; by default ``runs/NAME-seedN``.
+        seed: overrides ``training.seed``.
+        settings: ``key=value`` pairs that override the recipe.
+        resume: go on with the run in ``out``, with its own recipe.
+        format: of the raw folder; found by itself.
+        on_bad_row: stop at the first malformed row, or set them aside.
+        progress: told how far the work is.
+
+    Raises:
+        UsageError: the recipe is wrong, or ``out`` holds something already.
+        CounterpointError: the data is bad, or a file cannot be written.
+    """
+    from accelerate import Accelerator
+
+    from counterpoint import balance
+    from counterpoint.training.loop import fit
+
+    resolved = read_recipe(recipe, settings, seed)
+    folder = Path(out) if out is not None else Path("runs") / f"{resolved.name}-seed{resolved.training.seed}"
+    started = resume and (folder / "run.json").is_file()
+    if started:
+        resolved = _recipe_of(Run.open(folder))
+    if started and Run.open(folder).done:
+        return Run.open(folder)
+    if not started:
+        Run.refuse_used(folder)
+    accelerator = Accelerator()
+    place = workload.find(resolved.workload)
+    with accelerator.main_process_first():
+        store = place.prepare(
+            Path(data), resolved, format_name=format, out=None, on_bad_row=on_bad_row, progress=progress
+        )
+        trainee = place.trainee(resolved, store)
+        if accelerator.is_main_process and not started:
+            Run.create(folder, resolved, {"path": str(store.path.resolve()), "manifest": store.manifest})
+    run = Run.open(folder)
+    parameters = sum(parameter.numel() for parameter in trainee.model.parameters())
+    fit(
+        trainee.model,
+        trainee.batches,
+        resolved.training,
+        balance.make(resolved.balance.method, **resolved.balance.options),
+        run,
+        target=trainee.target,
+        save=trainee.save,
+        validate=trainee.validate,
+        metric=trainee.metric,
+        accelerator=accelerator,
+        progress=progress,
+    )
+    if accelerator.is_main_process:
+        run.finish(parameters=parameters, **trainee.facts)
+    return run
+
+
+def evaluate(
+    run: str | Path,
+    *,
+    data: str | Path | None = None,
+    split: str = "test",
+    progress: Progress = silent,
+) -> Evaluation:
+    """Evaluate a run's best model on a split, floors beside it, and keep the result in the run.
+
+    Args:
+        run: the run's folder.
+        data: a raw folder or a prepared store; by default the run's own.
+        split: ``train``, ``validation`` or ``test``.
+        progress: told how far the work is.
+    """
+    opened, resolved, model, store = _opened(run, data, progress)
+    place = workload.find(resolved.workload)
+    evaluation = place.evaluate(model, resolved, store, split, progress)
+    write_json(opened.path / f"evaluation-{split}.json", evaluation)
+    return evaluation
+
+
+def submit(
+    run: str | Path,
+    *,
+    data: str | Path | None = None,
+    split: str | None = None,
+    out: str | Path = "prediction.zip",
+    progress: Progress = silent,
+) -> Any:
+    """Write a submission of a run's predictions and read it back.
+
+    Args:
+        run: the run's folder.
+        data: a raw folder or a prepared store; by default the run's own.
+        split: by default the unlabelled one if there is one, else ``test``.
+        out: the zip.
+        progress: told how far the work is.
+    """
+    _, resolved, model, store = _opened(run, data, progress)
+    return workload.find(resolved.workload).submit(model, resolved, store, split, Path(out), progress)
+
+
+def load(run: str | Path, *, data: str | Path | None = None) -> Any:
+    """Return a trained recommender: ``counterpoint.load(run).recommend(history=[...])``.
+
+    Args:
+        run: the run's folder.
+        data: where articles are looked up; by default the run's own store.
+    """
+    opened, resolved, model, store = _opened(run, data, silent)
+    return workload.find(resolved.workload).recommender(model, resolved, store, opened.model)
+
+
+def report(runs: Sequence[str | Path], *, out: str | Path | None = None) -> Path:
+    """Write one page about one run or several; by default ``report.html`` in the first run's folder."""
+    from counterpoint.evaluation.report import write_report
+
+    folders = [Run.open(Path(run)).path for run in runs]
+    return write_report(folders, Path(out) if out is not None else folders[0] / "report.html")
+
+
+def _opened(run: str | Path, data: str | Path | None, progress: Progress) -> tuple[Run, Recipe, Any, Any]:
+    """Return a run with its recipe, its model and the store."""
+    opened = Run.open(Path(run))
+    resolved = _recipe_of(opened)
+    place = workload.find(resolved.workload)
+    where = Path(data) if data is not None else Path(opened.facts["store"]["path"])
+    if data is None and not where.exists():
+        raise UsageError(f"{opened.path}: its prepared store {where} is gone; name the data with --data.")
+    model = place.load(opened.model, resolved)
+    store = place.prepare(
+        where, resolved, format_name=None, out=None, on_bad_row="stop", progress=progress
+    )
+    return opened, resolved, model, store
+
+
+def _recipe_of(run: Run) -> Recipe:
+    """Return the recipe that a run was made with."""
+    table = run.recipe_table()
+    return recipes.validate(table, workload.find(str(table.get("workload"))).recipe_type, run.path / "recipe.toml")
+

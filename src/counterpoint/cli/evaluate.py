@@ -1,0 +1,37 @@
+"""``counterpoint evaluate``."""
+
+from typing import Annotated
+
+import typer
+
+from counterpoint.cli import options, show
+
+
+def evaluate(
+    run: options.RunFolder,
+    data: options.Data = None,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    json: options.Json = None,
+) -> None:
+    """Score a run's best model beside the floors it must beat.
+
+    Example: counterpoint evaluate runs/mtrec-seed0 --json result.json
+    """
+    from rich.console import Console
+
+    from counterpoint import api
+    from counterpoint.evaluation.tables import comparison, terminal_table
+    from counterpoint.files import write_json
+
+    with show.progress() as progress:
+        evaluation = api.evaluate(run, data=data, split=split, progress=progress)
+    if json is not None:
+        write_json(json, evaluation)
+    console = Console()
+    console.print(terminal_table(comparison({run.name: [evaluation]})))
+    for name, part in evaluation["slices"].items():
+        console.print(f"  {name}: AUC {part['auc']:.4f} on {part['impressions']} impressions", highlight=False)
+    for name, count in evaluation["counts"].items():
+        console.print(f"  {name}: {count:,}", highlight=False)
+    for warning in evaluation["warnings"]:
+        Console(stderr=True).print(f"[bold red]{warning}[/]", highlight=False)

@@ -1,0 +1,28 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DATA_HELP = "A raw folder or a prepared store."
+
+RunFolder = Annotated[Path, typer.Argument(help="The run's folder, written by `counterpoint train`.")]
+Data = Annotated[Path | None, typer.Option(help=f"{DATA_HELP} Default: the run's own store.")]
+NeededData = Annotated[Path, typer.Option(help=DATA_HELP)]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe; repeat for several."),
+]
+Format = Annotated[str | None, typer.Option(help="mind or logs; found by itself.")]
+OnBadRow = Annotated[
+    str, typer.Option(help="stop at the first malformed row, or skip: set them aside in a file, counted.")
+]
+Json = Annotated[Path | None, typer.Option(help="Also write the result as JSON to this file.")]
+
+
+def checked_policy(on_bad_row: str) -> str:
+    """Return the policy for malformed rows if there is such a one."""
+    if on_bad_row not in ("stop", "skip"):
+        raise typer.BadParameter(f"{on_bad_row!r} is neither stop nor skip", param_hint="--on-bad-row")
+    return on_bad_row

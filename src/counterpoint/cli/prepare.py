@@ -1,0 +1,63 @@
+"""``counterpoint prepare``."""
+
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from counterpoint.cli import options, show
+
+
+
+def prepare(
+    data: Annotated[Path, typer.Argument(help="The folder with the raw files.")],
+    out: Annotated[Path | None, typer.Option(help="The store's folder. Default: one in the cache.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="Whose tokenizer: minilm, a hub name or a folder.")] = None,
+    recipe: Annotated[str, typer.Option(help="Whose data settings.")] = "mtrec",
+    settings: options.Settings = None,
+    format: options.Format = None,  # noqa: A002
+    on_bad_row: options.OnBadRow = "stop",
+) -> None:
+    """Read raw logs once into a store that training maps into memory.
+
+    Understood are MIND (news.tsv and behaviors.tsv in train/, dev/ or valid/, test/, or in one folder, which
+    is split by day) and your own logs as CSV, JSON lines or Parquet, in the same layouts. Three rows of each:
+
+    \b
+    articles.csv
+      article,title,category,entities
+      a1,City council votes on new tram line,politics,
+      a2,Ada Holm wins the mountain stage,sports,"[{""SurfaceForms"": [""Ada Holm""], ""Type"": ""P""}]"
+      a3,Five soups for cold evenings,food,
+
+    \b
+    impressions.csv
+      impression,reader,time,history,candidates,clicked
+      1,r1,2026-03-01T08:15:00,a1,a2 a3,a2
+      2,r2,2026-03-02T12:30:00,,a1 a3,a3
+      3,r1,2026-03-03T07:55:00,a1 a2,a3 a1,a1
+
+    Articles may also have subtitle, abstract, body, subcategory, sentiment and published (ISO 8601). In JSON lines
+    and Parquet, history, candidates and clicked are lists.
+
+    Example: counterpoint prepare MINDsmall --out stores/mind
+    """
+    from counterpoint import api
+
+    chosen = [*(settings or []), *([] if encoder is None else [f"encoder.name={encoder}"])]
+    with show.progress() as progress:
+        store: Any = api.prepare(
+            data,
+            format=format,
+            recipe=recipe,
+            settings=chosen,
+            out=out,
+            on_bad_row=cast(Any, options.checked_policy(on_bad_row)),
+            progress=progress,
+        )
+    for name, count in {**store.counts, **{f"split {k}": v for k, v in store.manifest["splits"].items()}}.items():
+        print(f"{count:>12,}  {name}")
+    if store.counts["bad rows set aside"]:
+        show.say(f"{store.counts['bad rows set aside']} malformed rows were set aside in {store.path / 'bad_rows.jsonl'}")
+    show.say(f"splits: {store.manifest['split rule']}")
+    show.say(f"prepared store: {store.path}")

@@ -1,0 +1,67 @@
+"""Showing progress and results in the terminal."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from counterpoint.progress import Progress
+
+_SECONDS_BETWEEN_LINES = 15.0
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """Yield a progress function: bars with the time left in a terminal, now and then a line elsewhere."""
+    if sys.stderr.isatty():
+        with _bars() as bars:
+            yield bars
+    else:
+        yield _lines()
+
+
+@contextmanager
+def _bars() -> Iterator[Progress]:
+    """Yield a function that moves one bar for each kind of work."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    tasks: dict[str, int] = {}
+    with Bars(*columns, console=Console(stderr=True)) as bars:
+
+        def move(label: str, done: int, total: int) -> None:
+            if label not in tasks or bars.tasks[bars.task_ids.index(tasks[label])].finished:  # type: ignore[arg-type]
+                tasks[label] = bars.add_task(label, total=total)
+            bars.update(tasks[label], completed=done, total=total)  # type: ignore[arg-type]
+
+        yield move
+
+
+def _lines() -> Progress:
+    """Return a function that prints a line when some time has passed since the last."""
+    started: dict[str, tuple[float, int]] = {}
+    last = [time.monotonic()]
+
+    def line(label: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        since, first = started.setdefault(label, (now, done))
+        if now - last[0] > _SECONDS_BETWEEN_LINES and done > first:
+            last[0] = now
+            left = (now - since) / (done - first) * (total - done)
+            print(f"{label}: {done} of {total}, about {left / 60:.1f} min left", file=sys.stderr, flush=True)
+
+    return line
+
+
+def say(text: str) -> None:
+    """Print a sentence for people to standard error, so that standard output stays clean for data."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,27 @@
+"""``counterpoint submit``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from counterpoint.cli import options, show
+
+
+def submit(
+    run: options.RunFolder,
+    data: options.Data = None,
+    split: Annotated[str | None, typer.Option(help="Default: the unlabelled split, else test.")] = None,
+    out: Annotated[Path, typer.Option(help="The zip.")] = Path("prediction.zip"),
+) -> None:
+    """Write a run's predictions as MIND's prediction.txt in a zip, read it back and check it.
+
+    Example: counterpoint submit runs/mtrec-seed0 --data MINDlarge --out prediction.zip
+    """
+    from counterpoint import api
+
+    with show.progress() as progress:
+        submission = api.submit(run, data=data, split=split, out=out, progress=progress)
+    print(f"{submission.path}: {submission.impressions:,} impressions of split {submission.split}, read back and equal")
+    for name, value in submission.metrics.items():
+        print(f"  {name} {value:.4f}")

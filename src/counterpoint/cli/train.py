@@ -1,0 +1,40 @@
+"""``counterpoint train``."""
+
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from counterpoint.cli import options, show
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A built-in recipe (see `counterpoint recipes`) or a TOML file.")],
+    data: options.NeededData,
+    out: Annotated[Path | None, typer.Option(help="The run's folder. Default: runs/RECIPE-seedN.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of all that is drawn.")] = None,
+    settings: options.Settings = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    format: options.Format = None,  # noqa: A002
+    on_bad_row: options.OnBadRow = "stop",
+) -> None:
+    """Train a recipe; raw data is prepared on first use.
+
+    Example: counterpoint train mtrec --data MINDsmall --set training.epochs=2 --seed 1
+    """
+    from counterpoint import api
+
+    with show.progress() as progress:
+        run = api.train(
+            recipe,
+            data=data,
+            out=out,
+            seed=seed,
+            settings=settings or [],
+            resume=resume,
+            format=format,
+            on_bad_row=cast(Any, options.checked_policy(on_bad_row)),
+            progress=progress,
+        )
+    show.say(f"run: {run.path}")
+    show.say(f"next: counterpoint evaluate {run.path}")

@@ -1,0 +1,1 @@
+"""The training loop, which knows batches, losses and a balancer, and no workload."""

@@ -1,0 +1,96 @@
+import re
+import sys
+
+import numpy as np
+import pytest
+
+from counterpoint.errors import CounterpointError
+from counterpoint.evaluation.figures import POINTS, conflict_share, conflicts, curves, smoothed, thinned
+from counterpoint.evaluation.records import Series
+
+
+def series(values, first=1):
+    values = np.asarray(values, dtype=np.float64)
+    return Series(np.arange(first, first + len(values)), values)
+
+
+def test_thinning_keeps_both_ends_and_the_order():
+    thin = thinned(series(range(10_000)), 100)
+    assert len(thin.steps) == 100
+    assert (thin.steps[0], thin.steps[-1]) == (1, 10_000)
+    assert (np.diff(thin.steps) > 0).all()
+    assert (thin.values == thin.steps - 1).all()
+
+
+def test_few_points_are_all_kept():
+    few = series([3, 1, 2])
+    assert thinned(few, 3) is few
+
+
+def test_smoothing_is_the_moving_mean():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=100)
+    reach = 5
+    expected = [values[max(0, i - reach) : i + reach + 1].mean() for i in range(100)]
+    np.testing.assert_allclose(smoothed(series(values), share=0.1).values, expected)
+
+
+def test_smoothing_leaves_a_constant_alone():
+    np.testing.assert_allclose(smoothed(series([2.5] * 333)).values, 2.5)
+
+
+def test_the_conflict_share_counts_negative_cosines_only():
+    assert conflict_share(np.array([-0.1, 0.0, 0.2, -0.3])) == 0.5
+
+
+def test_the_scatter_marks_every_conflict_and_draws_zero():
+    cosines = series([-0.1, 0.2, 0.3, -0.05, 0.01])
+    figure = conflicts("click and rest", cosines)
+    assert figure.title == "click and rest: in conflict at 40.0% of the steps"
+    assert (figure.svg.count('fill="var(--c1)"'), figure.svg.count('fill="var(--c0)"')) == (2, 3)
+    assert figure.svg.count("mark-rule role-mark") == 1
+
+
+def test_the_share_in_the_title_is_of_all_steps_not_of_those_drawn():
+    values = np.full(20_000, 0.1)
+    values[::8] = -0.1
+    figure = conflicts("x", series(values))
+    assert "12.5%" in figure.title
+    assert figure.svg.count('fill="var(--c') <= POINTS
+
+
+def test_lines_of_one_name_share_a_colour():
+    lines = [("mtrec", series([1, 2])), ("mtrec", series([2, 3])), ("sum", series([3, 4]))]
+    figure = curves("auc", lines)
+    strokes = re.findall(r'stroke="var\(--(c\d)\)"', figure.svg)
+    assert {color: strokes.count(color) for color in ("c0", "c1")} == {"c0": 2, "c1": 1}
+    assert list(figure.legend) == ["mtrec", "sum"]
+
+
+def test_a_single_name_needs_no_legend():
+    assert not curves("auc", [("mtrec", series([1, 2]))]).legend
+
+
+def test_a_logarithmic_chart_leaves_zeros_out():
+    figure = curves("norms", [("click", series([1.0, 0.0, 10.0]))], logarithmic=True)
+    assert "NaN" not in figure.svg
+    assert "Infinity" not in figure.svg
+
+
+def test_a_noisy_curve_is_drawn_twice_within_the_budget():
+    rng = np.random.default_rng(0)
+    figure = curves("loss", [("mtrec", series(rng.random(30_000)))], noisy=True)
+    drawn = re.findall(r'd="(M[^"]*)"[^>]*stroke="var', figure.svg)
+    assert len(drawn) == 2
+    assert sum(path.count("L") + 1 for path in drawn) <= POINTS
+
+
+def test_more_series_than_colours_still_have_one():
+    figure = curves("auc", [(str(number), series([number, number + 1])) for number in range(10)])
+    assert figure.svg.count('stroke="var(--c1)"') == 2
+
+
+def test_missing_packages_are_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    with pytest.raises(CounterpointError, match=r"pip install 'counterpoint\[report\]'"):
+        curves("auc", [("mtrec", series([1, 2]))])
