@@ -1,0 +1,318 @@
+"""How simulated readers click, with the probabilities they click with.
+
+A reader's interest in an article of category c and subcategory s whose headline names the entity e first is
+
+    interest = strength · (log(K · mix_c + 0.2) + 0.8 · [s favourite]) + 1.6 · [e favourite],
+
+``mix`` being the reader's shares of the K categories, which drift from the first day to the last. Shown at
+position j = 1, 2, … the article is clicked, independently of the others, with probability
+
+    σ(-3.2 + 1.05 · interest + 0.5 · log(appeal · 2^(-age in days)) - 0.35 · log j),
+
+appeal being lognormal. A site logs only impressions with both a click and a non-click; clicks are drawn given
+that, and the probabilities written are the marginals of this conditional distribution.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+LIVE_DAYS = 3
+LONGEST_HISTORY = 400
+COLD_SHARE = 0.08
+BASE, INTEREST, POPULARITY, POSITION = -3.2, 1.05, 0.5, 0.35
+FAVOURITE_SUBCATEGORY, FAVOURITE_ENTITY = 0.8, 1.6
+# Far outside what the default strength reaches; keeps every impression's chance of being logged above zero.
+ODDS_RANGE = (-12.0, 2.0)
+# How busy the site is, hour by hour from midnight.
+BUSY = np.array([2, 1, 1, 1, 1, 2, 4, 7, 9, 8, 7, 7, 8, 7, 6, 6, 6, 7, 8, 9, 9, 8, 6, 4]) / 134
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What a simulation depends on, and nothing else."""
+
+    readers: int
+    articles: int
+    seed: int
+    days: int
+    impressions_per_reader: float
+    fewest_candidates: int
+    most_candidates: int
+    category_strength: float
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Things in groups, drawn within their group in proportion to a weight.
+
+    Group g's weights are cumulated from g to g + 1, so that one binary search draws from any mix of groups.
+    """
+
+    members: Int[np.ndarray, " entries"]
+    cumulative: Float[np.ndarray, " entries"]
+    filled: Bool[np.ndarray, " groups"]
+
+    def draw(self, rng: np.random.Generator, group: Int[np.ndarray, "*shape"]) -> Int[np.ndarray, "*shape"]:
+        """Draw one member of each of the given groups, which must be filled."""
+        place = np.searchsorted(self.cumulative, group + rng.random(group.shape), side="right")
+        return self.members[np.minimum(place, len(self.members) - 1)]
+
+
+def _groups(
+    group: Int[np.ndarray, " entries"],
+    members: Int[np.ndarray, " entries"],
+    weights: Float[np.ndarray, " entries"],
+    count: int,
+) -> Groups:
+    order = np.argsort(group, kind="stable")
+    group, members, weights = group[order], members[order], weights[order]
+    total = np.bincount(group, weights, count)
+    filled = total > 0
+    filled_before: Int[np.ndarray, " groups"] = np.cumsum(filled) - filled
+    cumulative = group + np.cumsum(weights / total[group]) - filled_before[group]
+    last = np.append(group[1:] != group[:-1], True)
+    cumulative[last] = group[last] + 1
+    return Groups(members, np.maximum.accumulate(cumulative), filled)
+
+
+@dataclass(frozen=True)
+class Site:
+    """What the clicks depend on; categories own their subcategories and entities as runs of equal length."""
+
+    categories: int
+    subcategories_each: int
+    entities_each: int
+    subcategory: Int[np.ndarray, " articles"]
+    lead: Int[np.ndarray, " articles"]
+    published: Float[np.ndarray, " articles"]
+    appeal: Float[np.ndarray, " articles"]
+
+
+class Readers(NamedTuple):
+    """Readers; ``mixes`` are their shares of the categories on the first and on the last day."""
+
+    mixes: Float[np.ndarray, "2 readers categories"]
+    subcategories: Int[np.ndarray, "readers favourites"]
+    entities: Int[np.ndarray, "readers favourites"]
+
+
+class Clicks(NamedTuple):
+    """Who clicked what, and when, in days since the start."""
+
+    reader: Int[np.ndarray, " clicks"]
+    article: Int[np.ndarray, " clicks"]
+    time: Float[np.ndarray, " clicks"]
+
+
+class Impressions(NamedTuple):
+    """Impressions, candidates in the order written and padded to the right; times in days since the start."""
+
+    reader: Int[np.ndarray, " impressions"]
+    time: Float[np.ndarray, " impressions"]
+    size: Int[np.ndarray, " impressions"]
+    candidate: Int[np.ndarray, "impressions candidates"]
+    clicked: Bool[np.ndarray, "impressions candidates"]
+    probability: Float[np.ndarray, "impressions candidates"]
+    position_free: Float[np.ndarray, "impressions candidates"]
+    position: Int[np.ndarray, "impressions candidates"]
+
+    def of(self, rows: Bool[np.ndarray, " impressions"]) -> "Impressions":
+        """The given rows."""
+        return Impressions(*(column[rows] for column in self))
+
+    def clicks(self) -> Clicks:
+        """Every click."""
+        row, place = np.nonzero(self.clicked)
+        return Clicks(self.reader[row], self.candidate[row, place], self.time[row])
+
+
+def front_pages(site: Site, days: int) -> Groups:
+    """For each hour, the articles of the last days, weighted by freshness and the root of their appeal."""
+    order = np.argsort(site.published, kind="stable")
+    hours = np.arange(days * 24)
+    first, last = np.searchsorted(site.published[order], np.stack((hours / 24 - LIVE_DAYS, hours / 24)))
+    hour = np.repeat(hours, last - first)
+    live = np.concatenate([order[start:stop] for start, stop in zip(first, last, strict=True)])
+    weight = np.exp2(site.published[live] - hour / 24) * np.exp(site.appeal[live] / 2)
+    return _groups(hour, live, weight, len(hours))
+
+
+class Past(NamedTuple):
+    """The articles older than the first day, by subcategory and by the entity their title names first."""
+
+    by_subcategory: Groups
+    by_entity: Groups
+    shares: Float[np.ndarray, " subcategories"]
+
+
+def past_articles(site: Site) -> Past:
+    """Sort the articles published before the first day."""
+    subcategories = site.categories * site.subcategories_each
+    old = np.flatnonzero(site.published < 0)
+    named = old[site.lead[old] >= 0]
+    weight = np.exp(site.appeal / 2)
+    return Past(
+        _groups(site.subcategory[old], old, weight[old], subcategories),
+        _groups(site.lead[named], named, weight[named], site.categories * site.entities_each),
+        np.bincount(site.subcategory[old], weight[old], subcategories),
+    )
+
+
+def draw_readers(rng: np.random.Generator, site: Site, count: int) -> Readers:
+    """Draw readers: what they like at first, where that drifts to, and their favourites."""
+    concentration = np.full(site.categories, 0.35)
+    first, new = rng.dirichlet(concentration, (2, count))
+    below = np.cumsum(first, axis=1)[:, None, :-1] <= rng.random((count, 6, 1))
+    category = below.sum(axis=2)
+    subcategories = category[:, :3] * site.subcategories_each + rng.integers(
+        site.subcategories_each, size=(count, 3)
+    )
+    entities = category[:, 3:] * site.entities_each + rng.integers(site.entities_each, size=(count, 3))
+    return Readers(np.stack((first, 0.7 * first + 0.3 * new)), subcategories, entities)
+
+
+def _liking(mix: Float[np.ndarray, "rows categories"]) -> Float[np.ndarray, "rows categories"]:
+    liking: Float[np.ndarray, "rows categories"] = np.log(mix.shape[1] * mix + 0.2)
+    return liking
+
+
+def earlier_clicks(
+    rng: np.random.Generator, site: Site, past: Past, readers: Readers, strength: float
+) -> Clicks:
+    """Draw each reader's clicks before the first day, from the interests of that day."""
+    count = len(readers.entities)
+    length = np.clip(np.rint(15 * np.exp(rng.normal(size=count))), 1, LONGEST_HISTORY).astype(int)
+    length[rng.random(count) < COLD_SHARE] = 0
+    reader = np.repeat(np.arange(count), length)
+
+    liking = np.repeat(_liking(readers.mixes[0]), site.subcategories_each, axis=1)
+    favourite = np.zeros_like(liking)
+    np.put_along_axis(favourite, readers.subcategories, FAVOURITE_SUBCATEGORY, axis=1)
+    weight = past.shares * np.exp(np.clip(INTEREST * strength * (liking + favourite), -30, 30))
+    readers_of, subcategories = (index.ravel() for index in np.indices(weight.shape))
+    subcategory = _groups(readers_of, subcategories, weight.ravel(), count).draw(rng, reader)
+    article = past.by_subcategory.draw(rng, subcategory)
+
+    entity = readers.entities[reader, rng.integers(readers.entities.shape[1], size=len(reader))]
+    named = past.by_entity.filled[entity] & (rng.random(len(reader)) < 0.2)
+    article[named] = past.by_entity.draw(rng, entity[named])
+    return Clicks(reader, article, site.published[article] * rng.random(len(reader)))
+
+
+def draw_impressions(
+    rng: np.random.Generator, site: Site, front: Groups, readers: Readers, parameters: Parameters
+) -> Impressions:
+    """Draw who is shown what, when and where, and what is clicked."""
+    count = len(readers.entities)
+    reader = np.repeat(np.arange(count), 1 + rng.poisson(parameters.impressions_per_reader - 1, count))
+    hour = rng.integers(parameters.days, size=len(reader)) * 24 + rng.choice(24, len(reader), p=BUSY)
+    time = (hour * 3600 + rng.integers(3600, size=len(reader))) / 86_400
+    fewest, most = parameters.fewest_candidates, parameters.most_candidates
+    size = np.minimum(fewest - 1 + rng.geometric(4 / (most - fewest + 4), len(reader)), most)
+    candidate, size = _candidates(rng, front, hour, size, most)
+
+    drift = time / parameters.days
+    interest = _interest(site, readers, reader, drift, candidate, parameters.category_strength)
+    popularity = site.appeal[candidate] + np.log(2) * (site.published[candidate] - time[:, None])
+    odds = BASE + INTEREST * interest + POPULARITY * popularity
+    position = np.broadcast_to(np.arange(1, most + 1), candidate.shape)
+    real = real_candidates(most, size)
+    probability = np.where(real, _sigmoid(odds - POSITION * np.log(position)), 0)
+    none = (1 - probability).prod(axis=1, keepdims=True)
+    every = np.where(real, probability, 1).prod(axis=1, keepdims=True)
+    columns = (
+        candidate,
+        _click(rng, probability, size),
+        (probability - every) / (1 - none - every),
+        _sigmoid(odds),
+        position,
+    )
+    shuffled = np.argsort(np.where(real, rng.random(real.shape), 2), axis=1)
+    return Impressions(
+        reader, time, size, *(np.take_along_axis(column, shuffled, axis=1) for column in columns)
+    )
+
+
+def _candidates(
+    rng: np.random.Generator,
+    front: Groups,
+    hour: Int[np.ndarray, " impressions"],
+    size: Int[np.ndarray, " impressions"],
+    most: int,
+) -> tuple[Int[np.ndarray, "impressions positions"], Int[np.ndarray, " impressions"]]:
+    """The first ``size`` different articles of a longer draw (or fewer, but two at least), and how many."""
+    drawn = front.draw(rng, np.broadcast_to(hour[:, None], (len(hour), most + most // 2 + 8)))
+    order = np.argsort(drawn, axis=1, kind="stable")
+    ordered = np.take_along_axis(drawn, order, axis=1)
+    new = np.ones(drawn.shape, bool)
+    np.put_along_axis(new, order[:, 1:], ordered[:, 1:] != ordered[:, :-1], axis=1)
+    place = np.cumsum(new, axis=1) - 1
+    row, column = np.nonzero(new & (place < size[:, None]))
+    candidate = np.zeros((len(drawn), most), int)
+    candidate[row, place[row, column]] = drawn[row, column]
+    size = np.minimum(size, place[:, -1] + 1)
+    single = size < 2
+    if single.any():
+        again = np.full(single.sum(), 2)
+        candidate[single], size[single] = _candidates(rng, front, hour[single], again, most)
+    return candidate, size
+
+
+def _interest(
+    site: Site,
+    readers: Readers,
+    reader: Int[np.ndarray, " impressions"],
+    drift: Float[np.ndarray, " impressions"],
+    candidate: Int[np.ndarray, "impressions positions"],
+    strength: float,
+) -> Float[np.ndarray, "impressions positions"]:
+    first, last = readers.mixes[:, reader]
+    liking = _liking(first + drift[:, None] * (last - first))
+    subcategory, lead = site.subcategory[candidate], site.lead[candidate]
+    topical = np.take_along_axis(liking, subcategory // site.subcategories_each, axis=1)
+    topical += FAVOURITE_SUBCATEGORY * _among(subcategory, readers.subcategories[reader])
+    return strength * topical + FAVOURITE_ENTITY * _among(lead, readers.entities[reader])
+
+
+def _among(
+    values: Int[np.ndarray, "rows columns"], favourites: Int[np.ndarray, "rows favourites"]
+) -> Bool[np.ndarray, "rows columns"]:
+    found: Bool[np.ndarray, "rows columns"] = (values[:, :, None] == favourites[:, None, :]).any(axis=2)
+    return found
+
+
+def _click(
+    rng: np.random.Generator,
+    probability: Float[np.ndarray, "impressions positions"],
+    size: Int[np.ndarray, " impressions"],
+) -> Bool[np.ndarray, "impressions positions"]:
+    """Draw clicks given that there is one: its first from the truncated distribution, the later ones freely.
+
+    The few rows clicked throughout are drawn again.
+    """
+    some = 1 - np.cumprod(1 - probability, axis=1)
+    first = (some <= rng.random((len(some), 1)) * some[:, -1:]).sum(axis=1, keepdims=True)
+    column = np.arange(probability.shape[1])
+    clicked: Bool[np.ndarray, "impressions positions"] = (column == first) | (
+        (column > first) & (rng.random(probability.shape) < probability)
+    )
+    every = clicked.sum(axis=1) == size
+    if every.any():
+        clicked[every] = _click(rng, probability[every], size[every])
+    return clicked
+
+
+def real_candidates(
+    width: int, size: Int[np.ndarray, " impressions"]
+) -> Bool[np.ndarray, "impressions {width}"]:
+    """True for candidates, False for padding."""
+    real: Bool[np.ndarray, "impressions {width}"] = np.arange(width) < size[:, None]
+    return real
+
+
+def _sigmoid(odds: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+    probability: Float[np.ndarray, "*shape"] = 1 / (1 + np.exp(-np.clip(odds, *ODDS_RANGE)))
+    return probability
