@@ -54,7 +54,7 @@ class Network(nn.Module):
 @pytest.fixture
 def network() -> Callable[[int], Network]:
     def build(tasks: int) -> Network:
-        torch.manual_seed(tasks)
+        torch.manual_seed(30 + tasks)
         return Network(tasks).double()
 
     return build
@@ -72,7 +72,10 @@ def methods() -> Callable[[], Iterator[Balancer]]:
 
     def new() -> Iterator[Balancer]:
         yield from (Equal(), Equal("mean"), Single(), PCGrad(), PCGrad("mean", seed=5))
-        yield from (Fixed(dict.fromkeys("abcdef", 2.0)), Fixed({"a": 1, "b": -0.5, "c": 2, "d": 0, "e": 3, "f": 1}))
+        yield from (
+            Fixed(dict.fromkeys("abcdef", 2.0)),
+            Fixed({"a": 1, "b": -0.5, "c": 2, "d": 0, "e": 3, "f": 1}),
+        )
         yield from (MTRec(), MTRec(0.7, "main"), MTRec(2.0, "aux"))
 
     return new

@@ -276,7 +276,7 @@ def _take_rows(
     plain = [set(row.tolist()) <= {0.0, 1.0} for row in taken]
     filled = (taken[plain] != 0).any(axis=0).tolist()
     headless = [loss for loss, done in zip(losses, filled, strict=True) if not done and loss.requires_grad]
-    heads = without(leaves(headless), parameters)
+    heads = without(leaves(headless, below_checkpoints=False), parameters)
     left = sum(map(bool, terms))
     if heads:
         torch.autograd.backward(headless, inputs=heads, retain_graph=left > 0)
@@ -286,7 +286,8 @@ def _take_rows(
             left -= 1
             summed = [loss for loss, _ in row]
             seeds = [torch.full_like(loss, factor) for loss, factor in row]
-            with grads_aside([] if fills_heads else without(leaves(summed), parameters)):
+            reached = [] if fills_heads else leaves(summed, below_checkpoints=False)
+            with grads_aside(without(reached, parameters)):
                 torch.autograd.backward(summed, seeds, retain_graph=left > 0)
         rows.append(take_grads(parameters))
     return rows

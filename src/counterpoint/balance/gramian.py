@@ -46,7 +46,9 @@ def align(rows: Sequence[Tensor | None]) -> Gradients:
         return dense
 
     def restore(merged: Tensor) -> Tensor:
-        return torch.sparse_coo_tensor(touched[None], merged, shape, is_coalesced=True)
+        return torch.sparse_coo_tensor(
+            touched[None], merged, shape, is_coalesced=True, check_invariants=False
+        )
 
     return Gradients({index: compact(row) for index, row in coalesced.items()}, restore)
 
@@ -65,7 +67,8 @@ def gramians(
         squares = products[position].diagonal()[list(each.rows)]
         if (squares < _SMALLEST_SAFE_SQUARE).any() or np.isinf(squares).any():
             products[position] = _products([each], rows, _double_precision)[0]
-    return np.array([products[list(block)].sum(axis=0) for block in blocks]).reshape(-1, rows, rows)
+    sums = [products[list(block)].sum(axis=0) for block in blocks]
+    return np.array(sums).reshape(len(blocks), rows, rows)
 
 
 def combine(

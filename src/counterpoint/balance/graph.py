@@ -8,10 +8,12 @@ from torch import Tensor
 from torch.autograd.graph import Node, get_gradient_edge
 
 
-def leaves(losses: Iterable[Tensor]) -> list[Tensor]:
+def leaves(losses: Iterable[Tensor], *, below_checkpoints: bool = True) -> list[Tensor]:
     """Return every leaf that backward from `losses` would fill, each once.
 
-    Parameters used only inside a reentrant checkpoint are invisible: their graph exists during backward only.
+    Parameters used only inside a reentrant checkpoint are invisible: their graph exists only in backward.
+    With `below_checkpoints=False` leaves behind one are left out too: a pass to chosen inputs may not
+    cross it.
     """
     found: dict[int, Tensor] = {}
     stack: list[Node | None] = [get_gradient_edge(loss).node for loss in losses if loss.requires_grad]
@@ -24,7 +26,8 @@ def leaves(losses: Iterable[Tensor]) -> list[Tensor]:
         leaf = getattr(node, "variable", None)
         if leaf is not None:
             found[id(leaf)] = leaf
-        stack.extend(following for following, _ in node.next_functions)
+        if below_checkpoints or node.name() != "CheckpointFunctionBackward":
+            stack.extend(following for following, _ in node.next_functions)
     return list(found.values())
 
 
