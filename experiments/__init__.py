@@ -1,0 +1,1 @@
+"""The runs behind the tables in the README, as commands."""
