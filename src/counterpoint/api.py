@@ -98,21 +98,20 @@ def train(
         UsageError: the recipe is wrong, or ``out`` holds something already.
         CounterpointError: the data is bad, or a file cannot be written.
     """
-    from accelerate import Accelerator
-
     from counterpoint import balance
-    from counterpoint.training.loop import fit
+    from counterpoint.training.loop import fit, make_accelerator
 
     resolved = read_recipe(recipe, settings, seed)
     folder = Path(out) if out is not None else Path("runs") / f"{resolved.name}-seed{resolved.training.seed}"
     started = resume and (folder / "run.json").is_file()
     if started:
-        resolved = _recipe_of(Run.open(folder))
-    if started and Run.open(folder).done:
-        return Run.open(folder)
-    if not started:
+        run = Run.open(folder)
+        resolved = _recipe_of(run)
+        if run.done:
+            return run
+    else:
         Run.refuse_used(folder)
-    accelerator = Accelerator()
+    accelerator = make_accelerator()
     place = workload.find(resolved.workload)
     with accelerator.main_process_first():
         store = place.prepare(
@@ -211,15 +210,14 @@ def _opened(run: str | Path, data: str | Path | None, progress: Progress) -> tup
     where = Path(data) if data is not None else Path(opened.facts["store"]["path"])
     if data is None and not where.exists():
         raise UsageError(f"{opened.path}: its prepared store {where} is gone; name the data with --data.")
-    model = place.load(opened.model, resolved)
-    store = place.prepare(
-        where, resolved, format_name=None, out=None, on_bad_row="stop", progress=progress
-    )
-    return opened, resolved, model, store
+    folder = opened.model
+    store = place.prepare(where, resolved, format_name=None, out=None, on_bad_row="stop", progress=progress)
+    return opened, resolved, place.load(folder, resolved, store), store
 
 
 def _recipe_of(run: Run) -> Recipe:
     """Return the recipe that a run was made with."""
     table = run.recipe_table()
-    return recipes.validate(table, workload.find(str(table.get("workload"))).recipe_type, run.path / "recipe.toml")
-
+    return recipes.validate(
+        table, workload.find(str(table.get("workload"))).recipe_type, run.path / "recipe.toml"
+    )

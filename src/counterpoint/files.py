@@ -44,31 +44,40 @@ def new_file(target: Path) -> Iterator[Path]:
 def new_folder(target: Path) -> Iterator[Path]:
     """Yield a temporary folder beside ``target`` that takes its name on success and vanishes on failure.
 
-    An older folder of that name is replaced; should the process die in between, either the old or the
-    new one is whole.
+    An older folder of that name is replaced; a failure brings it back.
     """
+    target = target.resolve()
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
         temporary.chmod(0o755)
         try:
             yield temporary
-            if target.exists():
-                old = temporary.with_suffix(".old")
-                target.rename(old)
-                temporary.rename(target)
-                shutil.rmtree(old)
-            else:
-                temporary.rename(target)
+            _replace(target, temporary)
         finally:
-            if temporary.exists():
-                shutil.rmtree(temporary)
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace(target: Path, new: Path) -> None:
+    """Give ``new`` the name ``target``; what had that name goes only when the new one is in its place."""
+    old = new.with_suffix(".old")
+    try:
+        if target.exists():
+            target.rename(old)
+        new.rename(target)
+    except BaseException:
+        if old.exists() and not target.exists():
+            old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_json(target: Path, content: Any) -> None:
-    """Write ``content`` as indented JSON, atomically."""
+    """Write ``content`` as indented JSON, atomically; a number that is not finite is written as null."""
+    # JSON has no NaN, but Python writes it all the same.
+    plain = json.loads(json.dumps(content), parse_constant=lambda _: None)
     with new_file(target) as path:
-        path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:

@@ -58,7 +58,7 @@ class Recipe(Section):
     summary: str = ""
     workload: str
     balance: Balance = Balance()
-    training: Training = Training()  # type: ignore[call-arg]  # every field has a default
+    training: Training = Training()
 
 
 AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
@@ -67,11 +67,22 @@ AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 def builtin_names() -> list[str]:
     """Return the names of the built-in recipes."""
     folder = resources.files("counterpoint.recipes")
-    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    return sorted(
+        entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")
+    )
 
 
 def read_table(recipe: str | Path) -> dict[str, Any]:
-    """Return the tables of a built-in recipe or of a TOML file, with what it ``extends`` filled in."""
+    """Return the tables of a built-in recipe or of a TOML file, with what it ``extends`` filled in.
+
+    Raises:
+        UsageError: there is no such recipe, it is not TOML, or it extends itself.
+    """
+    return _read_table(recipe, ())
+
+
+def _read_table(recipe: str | Path, below: tuple[str, ...]) -> dict[str, Any]:
+    """Return the tables of a recipe that those ``below`` extend."""
     text, origin = _source(str(recipe))
     try:
         table = tomllib.loads(text)
@@ -82,7 +93,10 @@ def read_table(recipe: str | Path) -> dict[str, Any]:
     if parent is None:
         return table
     beside = Path(str(recipe)).parent / str(parent)
-    return _merged(read_table(beside if str(parent).endswith(".toml") else str(parent)), table)
+    above = str(beside if str(parent).endswith(".toml") else parent)
+    if above in (*below, str(recipe)):
+        raise UsageError(f"{origin}: extends {parent!r}, which extends it in turn; break the circle.")
+    return _merged(_read_table(above, (*below, str(recipe))), table)
 
 
 def override(table: dict[str, Any], settings: list[str]) -> dict[str, Any]:
@@ -106,7 +120,7 @@ def override(table: dict[str, Any], settings: list[str]) -> dict[str, Any]:
 
 
 def validate(table: dict[str, Any], kind: type[AnyRecipe], origin: str | Path) -> AnyRecipe:
-    """Return ``table`` as a recipe of ``kind``; a wrong key or value is one sentence naming the nearest key."""
+    """Return ``table`` as a recipe of ``kind``; a wrong key is told with the nearest right one."""
     try:
         return kind.model_validate(table)
     except ValidationError as error:
@@ -120,7 +134,8 @@ def validate(table: dict[str, Any], kind: type[AnyRecipe], origin: str | Path) -
                 f"{', '.join(sorted(known))}."
             ) from None
         message = first["msg"].removeprefix("Value error, ")
-        raise UsageError(f"recipe {origin}: {key}: {message} (got {first['input']!r}); correct it.") from None
+        got = f"{key}: {message} (got {first['input']!r})" if key else message
+        raise UsageError(f"recipe {origin}: {got}; correct it.") from None
 
 
 def to_toml(recipe: Recipe) -> str:

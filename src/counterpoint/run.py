@@ -17,7 +17,7 @@ _PACKAGES = ("counterpoint", "torch", "transformers", "accelerate", "polars", "n
 
 
 class Run:
-    """A run folder: ``recipe.toml``, ``run.json``, ``metrics.jsonl``, ``balance.jsonl``, ``checkpoints/``, ``model/``.
+    """A run folder: recipe.toml, run.json, metrics.jsonl, balance.jsonl, checkpoints/ and model/.
 
     Args:
         path: its folder.
@@ -73,7 +73,9 @@ class Run:
             UsageError: it does.
         """
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise UsageError(f"{path}: there is something already; choose another --out, or continue it with --resume.")
+            raise UsageError(
+                f"{path}: there is something already; choose another --out, or continue it with --resume."
+            )
 
     @classmethod
     def open(cls, path: Path) -> "Run":
@@ -88,8 +90,8 @@ class Run:
         version = run.facts.get("format")
         if version != FORMAT:
             raise CounterpointError(
-                f"{path}: a run of version {version}, this program reads version {FORMAT}; train again or use the "
-                "counterpoint that made it."
+                f"{path}: a run of version {version}, this program reads version {FORMAT}; "
+                "train again or use the counterpoint that made it."
             )
         return run
 
@@ -117,7 +119,9 @@ class Run:
         try:
             return tomllib.loads((self.path / "recipe.toml").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise CounterpointError(f"{self.path / 'recipe.toml'}: cannot be read ({error}); restore it.") from error
+            raise CounterpointError(
+                f"{self.path / 'recipe.toml'}: cannot be read ({error}); restore it."
+            ) from error
 
     @property
     def model(self) -> Path:

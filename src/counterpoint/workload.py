@@ -70,15 +70,17 @@ class Workload(Protocol):
         """Return what the loop trains."""
         ...
 
-    def load(self, folder: Path, recipe: Any) -> Any:
-        """Return a model that ``Trainee.save`` wrote."""
+    def load(self, folder: Path, recipe: Any, store: Any) -> Any:
+        """Return a model that ``Trainee.save`` wrote; the store takes over its label numbers."""
         ...
 
     def evaluate(self, model: Any, recipe: Any, store: Any, split: str, progress: Progress) -> "Evaluation":
         """Return metrics, floors, slices and counts of a split."""
         ...
 
-    def submit(self, model: Any, recipe: Any, store: Any, split: str | None, out: Path, progress: Progress) -> Any:
+    def submit(
+        self, model: Any, recipe: Any, store: Any, split: str | None, out: Path, progress: Progress
+    ) -> Any:
         """Write the predictions of a split as a submission, read it back and check it."""
         ...
 
@@ -94,7 +96,9 @@ def find(name: str) -> Workload:
         UsageError: there is none of that name.
     """
     if name not in _MODULES:
-        raise UsageError(f"no workload is called {name!r}{nearest(name, _MODULES)}; known: {', '.join(_MODULES)}.")
+        raise UsageError(
+            f"no workload is called {name!r}{nearest(name, _MODULES)}; known: {', '.join(_MODULES)}."
+        )
     module: Any = import_module(_MODULES[name])
     workload: Workload = module
     return workload

@@ -30,7 +30,9 @@ def evaluate(
     console = Console()
     console.print(terminal_table(comparison({run.name: [evaluation]})))
     for name, part in evaluation["slices"].items():
-        console.print(f"  {name}: AUC {part['auc']:.4f} on {part['impressions']} impressions", highlight=False)
+        console.print(
+            f"  {name}: AUC {part['auc']:.4f} on {part['impressions']} impressions", highlight=False
+        )
     for name, count in evaluation["counts"].items():
         console.print(f"  {name}: {count:,}", highlight=False)
     for warning in evaluation["warnings"]:

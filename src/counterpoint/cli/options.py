@@ -1,7 +1,7 @@
 """Options that several commands share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,13 +16,7 @@ Settings = Annotated[
 ]
 Format = Annotated[str | None, typer.Option(help="mind or logs; found by itself.")]
 OnBadRow = Annotated[
-    str, typer.Option(help="stop at the first malformed row, or skip: set them aside in a file, counted.")
+    Literal["stop", "skip"],
+    typer.Option(help="stop at the first malformed row, or skip: set them aside in a file, counted."),
 ]
 Json = Annotated[Path | None, typer.Option(help="Also write the result as JSON to this file.")]
-
-
-def checked_policy(on_bad_row: str) -> str:
-    """Return the policy for malformed rows if there is such a one."""
-    if on_bad_row not in ("stop", "skip"):
-        raise typer.BadParameter(f"{on_bad_row!r} is neither stop nor skip", param_hint="--on-bad-row")
-    return on_bad_row

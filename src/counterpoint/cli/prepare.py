@@ -1,18 +1,19 @@
 """``counterpoint prepare``."""
 
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated
 
 import typer
 
 from counterpoint.cli import options, show
 
 
-
 def prepare(
     data: Annotated[Path, typer.Argument(help="The folder with the raw files.")],
     out: Annotated[Path | None, typer.Option(help="The store's folder. Default: one in the cache.")] = None,
-    encoder: Annotated[str | None, typer.Option(help="Whose tokenizer: minilm, a hub name or a folder.")] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="Whose tokenizer: minilm, a hub name or a folder.")
+    ] = None,
     recipe: Annotated[str, typer.Option(help="Whose data settings.")] = "mtrec",
     settings: options.Settings = None,
     format: options.Format = None,  # noqa: A002
@@ -37,8 +38,8 @@ def prepare(
       2,r2,2026-03-02T12:30:00,,a1 a3,a3
       3,r1,2026-03-03T07:55:00,a1 a2,a3 a1,a1
 
-    Articles may also have subtitle, abstract, body, subcategory, sentiment and published (ISO 8601). In JSON lines
-    and Parquet, history, candidates and clicked are lists.
+    Articles may also have subtitle, abstract, body, subcategory, sentiment and published (ISO 8601). In JSON
+    lines and Parquet, history, candidates and clicked are lists.
 
     Example: counterpoint prepare MINDsmall --out stores/mind
     """
@@ -46,18 +47,20 @@ def prepare(
 
     chosen = [*(settings or []), *([] if encoder is None else [f"encoder.name={encoder}"])]
     with show.progress() as progress:
-        store: Any = api.prepare(
+        store = api.prepare(
             data,
             format=format,
             recipe=recipe,
             settings=chosen,
             out=out,
-            on_bad_row=cast(Any, options.checked_policy(on_bad_row)),
+            on_bad_row=on_bad_row,
             progress=progress,
         )
-    for name, count in {**store.counts, **{f"split {k}": v for k, v in store.manifest["splits"].items()}}.items():
+    splits = {f"split {name}": count for name, count in store.manifest["splits"].items()}
+    for name, count in {**store.counts, **splits}.items():
         print(f"{count:>12,}  {name}")
-    if store.counts["bad rows set aside"]:
-        show.say(f"{store.counts['bad rows set aside']} malformed rows were set aside in {store.path / 'bad_rows.jsonl'}")
+    aside = store.counts["bad rows set aside"]
+    if aside:
+        show.say(f"{aside} malformed rows were set aside in {store.path / 'bad_rows.jsonl'}")
     show.say(f"splits: {store.manifest['split rule']}")
     show.say(f"prepared store: {store.path}")

@@ -10,12 +10,16 @@ from counterpoint.cli import options
 
 def recommend(
     run: options.RunFolder,
-    history: Annotated[str, typer.Option(help="Clicked articles, oldest first: ID,ID,… Empty: a new reader.")] = "",
+    history: Annotated[
+        str, typer.Option(help="Clicked articles, oldest first: ID,ID,… Empty: a new reader.")
+    ] = "",
     candidates: Annotated[
-        str | None, typer.Option(help="Articles to rank: ID,ID,… Default: those shown on the data's last day.")
+        str | None,
+        typer.Option(help="Articles to rank: ID,ID,… Default: those shown on the data's last day."),
     ] = None,
     article: Annotated[
-        list[str] | None, typer.Option(metavar="ID=TITLE", help="An article that the data does not have; repeat.")
+        list[str] | None,
+        typer.Option(metavar="ID=TITLE", help="An article that the data does not have; repeat."),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many to show.")] = 10,
     data: options.Data = None,
@@ -23,7 +27,7 @@ def recommend(
 ) -> None:
     """Rank articles for one reader and say which clicks speak for each.
 
-    Example: counterpoint recommend runs/mtrec-seed0 --history N55528,N19639 --article new="Tram line opens" --top 5
+    Example: counterpoint recommend runs/mtrec-seed0 --history N55528,N19639 --article new="Tram line opens"
     """
     from counterpoint import api
     from counterpoint.files import write_json

@@ -8,7 +8,9 @@ import typer
 
 def report(
     runs: Annotated[list[Path], typer.Argument(help="One run's folder, or several to compare.")],
-    out: Annotated[Path | None, typer.Option(help="The page. Default: report.html in the first run's folder.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The page. Default: report.html in the first run's folder.")
+    ] = None,
 ) -> None:
     """Write one self-contained page about a run, or several side by side.
 

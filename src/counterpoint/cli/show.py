@@ -24,7 +24,13 @@ def progress() -> Iterator[Progress]:
 def _bars() -> Iterator[Progress]:
     """Yield a function that moves one bar for each kind of work."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
     from rich.progress import Progress as Bars
 
     columns = (

@@ -7,7 +7,9 @@ import typer
 
 from counterpoint.cli import show
 
-simulate = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Write simulated data whose truth is known.")
+simulate = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Write simulated data whose truth is known."
+)
 
 
 @simulate.callback()

@@ -22,6 +22,7 @@ def submit(
 
     with show.progress() as progress:
         submission = api.submit(run, data=data, split=split, out=out, progress=progress)
-    print(f"{submission.path}: {submission.impressions:,} impressions of split {submission.split}, read back and equal")
+    print(f"{submission.impressions:12,}  impressions of split {submission.split}, read back and equal")
     for name, value in submission.metrics.items():
-        print(f"  {name} {value:.4f}")
+        print(f"{value:12.4f}  {name}")
+    show.say(f"submission: {submission.path}")

@@ -1,15 +1,18 @@
 """``counterpoint train``."""
 
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated
 
 import typer
 
 from counterpoint.cli import options, show
+from counterpoint.errors import CounterpointError
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A built-in recipe (see `counterpoint recipes`) or a TOML file.")],
+    recipe: Annotated[
+        str, typer.Argument(help="A built-in recipe (see `counterpoint recipes`) or a TOML file.")
+    ],
     data: options.NeededData,
     out: Annotated[Path | None, typer.Option(help="The run's folder. Default: runs/RECIPE-seedN.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all that is drawn.")] = None,
@@ -24,17 +27,22 @@ def train(
     """
     from counterpoint import api
 
-    with show.progress() as progress:
-        run = api.train(
-            recipe,
-            data=data,
-            out=out,
-            seed=seed,
-            settings=settings or [],
-            resume=resume,
-            format=format,
-            on_bad_row=cast(Any, options.checked_policy(on_bad_row)),
-            progress=progress,
-        )
+    try:
+        with show.progress() as progress:
+            run = api.train(
+                recipe,
+                data=data,
+                out=out,
+                seed=seed,
+                settings=settings or [],
+                resume=resume,
+                format=format,
+                on_bad_row=on_bad_row,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        raise CounterpointError(
+            "interrupted; the same command with --resume goes on from the last checkpoint."
+        ) from None
     show.say(f"run: {run.path}")
     show.say(f"next: counterpoint evaluate {run.path}")

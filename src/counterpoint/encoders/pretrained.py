@@ -4,19 +4,24 @@ import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from counterpoint.encoders.tokens import Titles, Tokenizer
 from counterpoint.errors import UsageError
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 Pooling = Literal["auto", "mean", "cls"]
 Precision = Literal["auto", "bf16", "fp32"]
 
 _PACKED = "counterpoint_packed"
+_LONGEST_TRIED = 160
 
 
 def locate(name: str) -> str:
@@ -41,7 +46,10 @@ def load_tokenizer(name: str, revision: str | None = None) -> Tokenizer:
     from transformers import AutoTokenizer
 
     with _loading(name):
-        return Tokenizer(AutoTokenizer.from_pretrained(locate(name), revision=revision, use_fast=True), name)
+        tokenizer = AutoTokenizer.from_pretrained(
+            locate(name), revision=revision, use_fast=True, trust_remote_code=False
+        )
+        return Tokenizer(tokenizer, name)
 
 
 def load_encoder(
@@ -62,28 +70,31 @@ def load_encoder(
         random_weights: use the configuration alone.
 
     Raises:
-        UsageError: the encoder is not there.
+        UsageError: the encoder is not there, wants to run code of its own, or lacks some of its weights.
     """
     from transformers import AutoConfig, AutoModel
 
-    _register_packed_attention()
     place = locate(name)
     with _loading(name):
-        config = AutoConfig.from_pretrained(place, revision=revision)
-        for field in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"):
-            if hasattr(config, field):
+        config = AutoConfig.from_pretrained(place, revision=revision, trust_remote_code=False)
+        for field, rate in config.to_dict().items():
+            if "dropout" in field and isinstance(rate, float):
                 setattr(config, field, dropout)
         if random_weights:
-            model = AutoModel.from_config(config, attn_implementation=_PACKED)
+            model = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
         else:
-            model = AutoModel.from_pretrained(
+            model, info = AutoModel.from_pretrained(
                 place,
                 revision=revision,
                 config=config,
                 use_safetensors=True,
+                trust_remote_code=False,
                 dtype=torch.float32,
-                attn_implementation=_PACKED,
+                output_loading_info=True,
             )
+            missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
+            if missing:
+                raise ValueError(f"its weights lack {missing[0]} ({len(missing)} missing)")
     mean = pooling == "mean" or (pooling == "auto" and "minilm" in name.lower())
     return ArticleEncoder(model, "mean" if mean else "cls")
 
@@ -96,10 +107,10 @@ class ArticleEncoder(nn.Module):
     from the ordinary one (relative positions, say) is called once for each length instead.
     """
 
-    def __init__(self, model: nn.Module, pooling: Literal["mean", "cls"]) -> None:
+    def __init__(self, model: "PreTrainedModel", pooling: Literal["mean", "cls"]) -> None:
         super().__init__()
         if hasattr(model, "pooler"):
-            model.pooler = None  # its output is never read
+            model.register_module("pooler", None)  # its output is never read
         self.model = model
         self.pooling = pooling
         self.precision: Precision = "auto"
@@ -109,11 +120,7 @@ class ArticleEncoder(nn.Module):
     @property
     def size(self) -> int:
         """Numbers in a vector."""
-        return int(self._config.hidden_size)
-
-    @property
-    def _config(self) -> Any:
-        return self.model.config
+        return int(self.model.config.hidden_size)
 
     def forward(self, titles: Titles) -> tuple[Float[Tensor, "tokens size"], Float[Tensor, "titles size"]]:
         """Return the float32 states of all tokens and the pooled vector of each title."""
@@ -132,20 +139,20 @@ class ArticleEncoder(nn.Module):
 
     def save_config(self, folder: Path) -> None:
         """Write the model's configuration; the weights are kept with the whole recommender."""
-        self._config.save_pretrained(folder)
+        self.model.config.save_pretrained(folder)
 
 
 def bf16_is_fast(device: torch.device) -> bool:
     """Return whether ``device`` multiplies bfloat16 matrices in hardware, not by emulation."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         can = torch.cpu.get_capabilities()
-        return bool(can.get("avx512_bf16") or can.get("amx_bf16") or can.get("arm_bf16"))
+        return any(can.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     return False
 
 
-def _packed_states(model: nn.Module, titles: Titles, first: int) -> Float[Tensor, "tokens size"]:
+def _packed_states(model: "PreTrainedModel", titles: Titles, first: int) -> Float[Tensor, "tokens size"]:
     """Return the states of all tokens from one call."""
     output = model(
         input_ids=titles.tokens[None],
@@ -156,18 +163,19 @@ def _packed_states(model: nn.Module, titles: Titles, first: int) -> Float[Tensor
     return states
 
 
-def _states_by_length(model: nn.Module, titles: Titles, first: int) -> Float[Tensor, "tokens size"]:
+def _states_by_length(model: "PreTrainedModel", titles: Titles, first: int) -> Float[Tensor, "tokens size"]:
     """Return the states of all tokens from one call for each length."""
     return torch.cat(
         [
-            model(input_ids=titles.tokens[start : start + number * length].view(number, length))
-            .last_hidden_state.flatten(0, 1)
+            model(
+                input_ids=titles.tokens[start : start + number * length].view(number, length)
+            ).last_hidden_state.flatten(0, 1)
             for start, length, number in titles.runs()
         ]
     )
 
 
-def _first_position(model: nn.Module) -> int:
+def _first_position(model: "PreTrainedModel") -> int:
     """Return the position of a title's first token: RoBERTa's begin behind its padding index."""
     tables = [
         module
@@ -178,27 +186,30 @@ def _first_position(model: nn.Module) -> int:
     return 0 if padding is None else padding + 1
 
 
-def _packs(model: nn.Module, first: int) -> bool:
-    """Return whether packed titles get the states they would get alone, by trying three short ones."""
-    wanted = "position_ids" in inspect.signature(model.forward).parameters
-    if not (wanted and getattr(model, "_supports_attention_backend", False)):
-        return False
-    lengths = (3, 5, 5)
-    tokens = torch.arange(sum(lengths)) % 7 + 3
-    titles = Titles(tokens, lengths)
-    training = model.training
-    model.eval()
-    with torch.no_grad():
-        alone, packed = (run(model, titles, first) for run in (_states_by_length, _packed_states))
-    model.train(training)
-    return torch.allclose(alone, packed, rtol=1e-3, atol=1e-4)
+def _packs(model: "PreTrainedModel", first: int) -> bool:
+    """Give a model packed attention, if titles then get the states they get alone; return whether they do.
 
-
-def _register_packed_attention() -> None:
-    """Tell Hugging Face about `_packed_attention`; doing so again changes nothing."""
+    It is tried on a few titles, one of them longer than the windows of models that attend locally.
+    """
     from transformers import AttentionInterface
 
-    AttentionInterface.register(_PACKED, _packed_attention)
+    wanted = "position_ids" in inspect.signature(model.forward).parameters
+    if not (wanted and model._supports_attention_backend):
+        return False
+    longest = min(_LONGEST_TRIED, getattr(model.config, "max_position_embeddings", _LONGEST_TRIED) - first)
+    lengths = (3, 5, 5, longest)
+    titles = Titles(torch.arange(sum(lengths)) % 7 + 3, lengths)
+    training, own = model.training, model.config._attn_implementation
+    model.train(False)
+    with torch.no_grad():
+        alone = _states_by_length(model, titles, first)
+        AttentionInterface.register(_PACKED, _packed_attention)
+        model.set_attn_implementation(_PACKED)
+        packs = torch.allclose(alone, _packed_states(model, titles, first), rtol=1e-3, atol=1e-4)
+    if not packs:
+        model.set_attn_implementation(own)
+    model.train(training)
+    return packs
 
 
 def _packed_attention(
@@ -214,37 +225,27 @@ def _packed_attention(
 ) -> tuple[Float[Tensor, "batch tokens heads size"], None]:
     """Attend inside each title: one product for each run of equally long titles.
 
-    Without ``title_runs`` each row of the batch is one title.
+    A model that does not hand ``title_runs`` on attends over everything, and is found out when it is tried.
     """
-    if title_runs is None:
-        return _attend(query, key, value, scaling, dropout).transpose(1, 2), None
     heads, size = query.shape[1], query.shape[3]
-
-    def titles(states: Tensor, run: tuple[int, int, int]) -> Float[Tensor, "titles heads length size"]:
-        start, length, number = run
-        block = states[0, :, start : start + number * length]
-        return block.reshape(heads, number, length, size).transpose(0, 1)
-
-    attended = [
-        _attend(*(titles(states, run) for states in (query, key, value)), scaling, dropout)
-        .transpose(1, 2)
-        .reshape(-1, heads, size)
-        for run in title_runs
-    ]
+    attended = []
+    for start, length, number in title_runs or [(0, query.shape[2], 1)]:
+        titles = [
+            states[0, :, start : start + number * length].view(heads, number, length, size).transpose(0, 1)
+            for states in (query, key, value)
+        ]
+        attended.append(_attend(titles, scaling, dropout).transpose(1, 2).reshape(-1, heads, size))
     return torch.cat(attended)[None], None
 
 
 def _attend(
-    query: Float[Tensor, "titles heads length size"],
-    key: Float[Tensor, "titles heads length size"],
-    value: Float[Tensor, "titles heads length size"],
-    scaling: float | None,
-    dropout: float,
+    titles: Sequence[Float[Tensor, "titles heads length size"]], scaling: float | None, dropout: float
 ) -> Float[Tensor, "titles heads length size"]:
-    """Scaled dot-product attention without a mask.
+    """Scaled dot-product attention of queries, keys and values without a mask.
 
     On a processor the fused kernel's bfloat16 backward pass is several times slower than the plain products.
     """
+    query, key, value = titles
     if query.device.type == "cpu" and query.dtype == torch.bfloat16:
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         weights = torch.softmax(query @ key.transpose(-1, -2) * scale, dim=-1)
@@ -258,11 +259,11 @@ def _loading(name: str) -> Iterator[None]:
     from transformers.utils import logging
 
     verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         where = "that folder" if Path(name).exists() else "the hub (is this machine offline?)"
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise UsageError(
@@ -271,4 +272,4 @@ def _loading(name: str) -> Iterator[None]:
         ) from error
     finally:
         logging.set_verbosity(verbosity)
-        logging.enable_progress_bar()
+        logging.enable_progress_bar()  # type: ignore[no-untyped-call]

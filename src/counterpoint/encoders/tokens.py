@@ -27,7 +27,9 @@ class Tokenizer:
 
     def __init__(self, tokenizer: Any, name: str) -> None:
         if not getattr(tokenizer, "is_fast", False):
-            raise UsageError(f"encoder {name}: it has no fast tokenizer, which tells where each token stands.")
+            raise UsageError(
+                f"encoder {name}: it has no fast tokenizer, which tells where each token stands."
+            )
         self.name = name
         self.pretrained = tokenizer
         from tokenizers import Tokenizer as Backend
@@ -77,9 +79,9 @@ class Titles:
 
     def positions(self) -> Int[Tensor, " tokens"]:
         """Return each token's place in its title, from 0."""
-        return torch.cat(
-            [torch.arange(length).repeat(number) for _, length, number in self.runs()]
-        ).to(self.tokens.device)
+        return torch.cat([torch.arange(length).repeat(number) for _, length, number in self.runs()]).to(
+            self.tokens.device
+        )
 
     def to(self, device: torch.device) -> "Titles":
         """Return the titles on ``device``."""

@@ -39,7 +39,11 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on ``device``."""
         packs = tuple(pack.to(device) for pack in self.packs)
-        rest = {field.name: getattr(self, field.name).to(device) for field in fields(self) if field.name != "packs"}
+        rest = {
+            field.name: getattr(self, field.name).to(device)
+            for field in fields(self)
+            if field.name != "packs"
+        }
         return Batch(packs, **rest)
 
 
@@ -67,7 +71,9 @@ class TrainingBatches:
         self._clicks, self._impression_of = clicks[usable], impression[clicks[usable]]
         self.skipped = {
             "clicks on unknown articles": int((~known[clicks]).sum()),
-            "clicks without a known non-click": int((known[clicks] & (non_clicks[impression[clicks]] == 0)).sum()),
+            "clicks without a known non-click": int(
+                (known[clicks] & (non_clicks[impression[clicks]] == 0)).sum()
+            ),
         }
         self._epoch_order = -1, np.empty(0, dtype=np.int64)
         if not len(self._clicks):
@@ -86,9 +92,14 @@ class TrainingBatches:
         return len(self._clicks)
 
     def batch(self, epoch: int, number: int, *, rank: int = 0, processes: int = 1) -> Batch:
-        """Return a batch, or one process's share of it."""
+        """Return a batch, or one process's share of it.
+
+        Shares are equally large, so that their mean gradient is the batch's: where the last batch cannot be
+        divided, its first clicks come again.
+        """
         seed, size = self._recipe.training.seed, self._recipe.training.batch_size
         chosen = self._order(epoch)[number * size : (number + 1) * size]
+        chosen = np.resize(chosen, -(-len(chosen) // processes) * processes)
         draw = np.random.default_rng((seed, epoch, number))
         candidates = np.stack([self._candidates(click, draw) for click in chosen])[rank::processes]
         rows = self._impressions.history[self._impression_of[chosen[rank::processes]]]
@@ -103,7 +114,7 @@ class TrainingBatches:
         return self._epoch_order[1]
 
     def _candidates(self, click: int, draw: np.random.Generator) -> Int[np.ndarray, " candidates"]:
-        """Return the clicked article and non-clicks of its impression."""
+        """Return a clicked article and non-clicks of its impression."""
         shown, impression = self._impressions, self._impression_of[click]
         place = slice(shown.offsets[impression], shown.offsets[impression + 1])
         others = shown.candidates[place][(shown.clicked[place] == 0) & (shown.candidates[place] != UNKNOWN)]
@@ -149,7 +160,9 @@ class TrainingBatches:
         return tuple(packs), np.concatenate(tags).astype(np.int64)
 
 
-def padded(values: Int[np.ndarray, " values"], lengths: Int[np.ndarray, " rows"]) -> Int[np.ndarray, "rows places"]:
+def padded(
+    values: Int[np.ndarray, " values"], lengths: Int[np.ndarray, " rows"]
+) -> Int[np.ndarray, "rows places"]:
     """Return lists that stand one after another as rows, with -1 behind the shorter ones."""
     rows = np.full((len(lengths), int(lengths.max(initial=0))), -1, dtype=np.int64)
     rows[np.repeat(np.arange(len(lengths)), lengths), ranges(np.zeros_like(lengths), lengths)] = values
@@ -160,5 +173,3 @@ def packed(store: Store, articles: Int[np.ndarray, " titles"]) -> tuple[Titles, 
     """Return the titles of ``articles``, which must be sorted by length, and their typed tags."""
     tokens, tags, lengths = store.titles(articles)
     return Titles(torch.from_numpy(tokens.astype(np.int64)), tuple(lengths.tolist())), tags
-
-

@@ -1,5 +1,7 @@
 """Evaluation by impression: metrics, floors on the same impressions, slices and counts."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,7 +69,8 @@ def evaluate(
     model.train(training)
     ranked = ranks(scores, shown.offsets)
     ranking = impression_metrics(ranked, shown.clicked == 1, shown.offsets)
-    record: Evaluation = {"split": split, "metrics": {**ranking.metrics, **_auxiliary(index, recipe, store, shown)}}
+    metrics = {**ranking.metrics, **_auxiliary(index, recipe, store, shown)}
+    record: Evaluation = {"split": split, "metrics": _told(metrics)}
     if with_floors:
         earlier = _earlier(store, split)
         record["intervals"] = _intervals(ranking)
@@ -142,7 +145,9 @@ def _floors(
     if truth is not None:
         scores[OPTIMUM] = truth
     return {
-        name: dict(impression_metrics(ranks(values, shown.offsets), shown.clicked == 1, shown.offsets).metrics)
+        name: _told(
+            impression_metrics(ranks(values, shown.offsets), shown.clicked == 1, shown.offsets).metrics
+        )
         for name, values in scores.items()
     }
 
@@ -186,11 +191,16 @@ def _slices(
         inside[impression[labels == label]] = True
         chosen[f"category {names[label]}"] = inside
     slices: dict[str, dict[str, float | None]] = {}
-    for name, part in chosen.items():
-        sliced = ranking.of(part)
+    for name, inside in chosen.items():
+        sliced = ranking.of(inside)
         if sliced.scored >= _SMALLEST_SLICE:
             slices[name] = {"impressions": sliced.scored, **sliced.metrics}
     return slices
+
+
+def _told(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """Return metrics as files hold them: nothing where there was nothing to measure."""
+    return {name: None if math.isnan(value) else value for name, value in metrics.items()}
 
 
 def _ties(scores: Float[np.ndarray, " candidates"], shown: Impressions) -> int:

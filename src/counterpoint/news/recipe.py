@@ -46,7 +46,9 @@ class Entities(Section):
     """Entity tagging (paper 1, eqs. 7 and 8)."""
 
     scheme: Literal["bio", "bio-typed"] = "bio"
-    average: Literal["title", "token"] = Field("title", description="title: sum over a title's tokens (eq. 8)")
+    average: Literal["title", "token"] = Field(
+        "title", description="title: sum over a title's tokens (eq. 8)"
+    )
 
 
 class NewsRecipe(Recipe):
@@ -54,12 +56,14 @@ class NewsRecipe(Recipe):
 
     workload: Literal["news"] = "news"
     tasks: tuple[TaskName, ...] = ("click", "category", "entities")
-    auxiliary_share: float = Field(1.0, gt=0, le=1, description="share of the titles that auxiliary tasks see")
-    data: Data = Data()  # type: ignore[call-arg]  # every field has a default
-    encoder: Encoder = Encoder()  # type: ignore[call-arg]
-    model: Model = Model()  # type: ignore[call-arg]
+    auxiliary_share: float = Field(
+        1.0, gt=0, le=1, description="share of the titles that auxiliary tasks see"
+    )
+    data: Data = Data()
+    encoder: Encoder = Encoder()
+    model: Model = Model()
     category: Category = Category()
-    entities: Entities = Entities()  # type: ignore[call-arg]
+    entities: Entities = Entities()
 
     @model_validator(mode="after")
     def _click_first(self) -> Self:

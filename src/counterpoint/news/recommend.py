@@ -83,9 +83,8 @@ class NewsRecommender:
             UsageError: an id that neither the store nor ``articles`` has, or nothing to rank.
         """
         extra = dict(articles or {})
-        history = list(history)[-self._recipe.data.max_history :]
+        read, history = set(history), list(history)[-self._recipe.data.max_history :]
         if candidates is None:
-            read = set(history)
             candidates = [article for article in (*self._live(), *extra) if article not in read]
         candidates = list(dict.fromkeys(candidates))
         if not candidates or top < 1:
@@ -97,7 +96,9 @@ class NewsRecommender:
             reader, attention = self._model.reader(vectors, clicked)
             reader = self._model.score.readers(reader)
             scores = vectors[len(history) :] @ reader[0]
-            parts = self._contributions(vectors[: len(history)], attention[0], vectors[len(history) :], scores)
+            parts = self._contributions(
+                vectors[: len(history)], attention[0], vectors[len(history) :], scores
+            )
         best = torch.argsort(scores, descending=True, stable=True)[:top].tolist()
         order = torch.argsort(attention[0], descending=True, stable=True)[:_REASONS].tolist()
         return [
@@ -106,7 +107,9 @@ class NewsRecommender:
                 titles[len(history) + place],
                 float(scores[place]),
                 tuple(
-                    Reason(history[click], titles[click], float(attention[0, click]), float(parts[place, click]))
+                    Reason(
+                        history[click], titles[click], float(attention[0, click]), float(parts[place, click])
+                    )
                     for click in order
                 ),
             )
@@ -128,8 +131,8 @@ class NewsRecommender:
         row = self._store.article_rows.get(article)
         if row is None:
             raise UsageError(
-                f"no article {article!r} in {self._store.path}{nearest(article, self._store.article_rows)}; check the "
-                "id, or give its title with --article ID=TITLE."
+                f"no article {article!r} in {self._store.path}{nearest(article, self._store.article_rows)}; "
+                "check the id, or give its title with --article ID=TITLE."
             )
         title: str = self._store.articles["title"][row]
         return title

@@ -77,12 +77,11 @@ def score_impressions(
 ) -> Float[np.ndarray, " candidates"]:
     """Return the float32 score of every candidate."""
     histories, reader_of = np.unique(shown.history, return_inverse=True)
-    readers = [
-        model.score.readers(
-            model.reader(index.vectors, _history(index, store, histories[start : start + _READERS], max_history), index.logits)[0]
-        )
-        for start in range(0, len(histories), _READERS)
-    ]
+    readers = []
+    for start in range(0, len(histories), _READERS):
+        places = _history(index, store, histories[start : start + _READERS], max_history)
+        vectors, _ = model.reader(index.vectors, places, index.logits)
+        readers.append(model.score.readers(vectors))
     return _dots(torch.cat(readers), index.vectors, reader_of, shown, index.place)
 
 
@@ -101,7 +100,9 @@ def content_scores(
         places = _history(index, store, histories[start : start + _READERS], max_history)
         real = (places >= 0).to(vectors.dtype)
         mean = (
-            torch.nn.functional.embedding_bag(places.clamp(min=0), index.pooled, per_sample_weights=real, mode="sum")
+            torch.nn.functional.embedding_bag(
+                places.clamp(min=0), index.pooled, per_sample_weights=real, mode="sum"
+            )
             if places.shape[1]
             else vectors.new_zeros(len(places), vectors.shape[1])
         )

@@ -29,7 +29,7 @@ class Submission:
         path: the zip.
         split: whose impressions.
         impressions: lines.
-        metrics: computed from what was read back; empty where the clicks are not known.
+        metrics: computed from what was read back; empty where no impression can be scored.
     """
 
     path: Path
@@ -49,20 +49,27 @@ def write_submission(
     outcome = evaluate(model, recipe, store, split, with_floors=False, progress=progress)
     shown = store.impressions(store.split(split))
     ids = store.impression_ids(shown.rows)
-    with new_file(out) as path, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        with archive.open(_NAME, "w") as lines:
-            for number, impression in enumerate(ids):
-                ranks = outcome.ranks[shown.offsets[number] : shown.offsets[number + 1]]
-                lines.write(f"{impression} [{','.join(map(str, ranks))}]\n".encode())
+    with (
+        new_file(out) as path,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open(_NAME, "w") as lines,
+    ):
+        for number, impression in enumerate(ids):
+            ranks = outcome.ranks[shown.offsets[number] : shown.offsets[number + 1]]
+            lines.write(f"{impression} [{','.join(map(str, ranks))}]\n".encode())
     read = list(read_submission(out))
     same = [impression for impression, _ in read] == ids
     again = np.concatenate([ranks for _, ranks in read]) if read else np.empty(0, dtype=np.int64)
     if not same or not np.array_equal(again, outcome.ranks):
-        raise CounterpointError(f"{out}: reads back differently from what was written; check the disk and write it again.")
-    known = split != "unlabelled"
+        raise CounterpointError(
+            f"{out}: reads back differently from what was written; check the disk and write it again."
+        )
+    known = outcome.ranking.scored > 0
     metrics = impression_metrics(again, shown.clicked == 1, shown.offsets).metrics if known else {}
     if known and metrics != outcome.ranking.metrics:
-        raise CounterpointError(f"{out}: scores {metrics}, evaluation {outcome.ranking.metrics}; please report this.")
+        raise CounterpointError(
+            f"{out}: scores {metrics}, evaluation {outcome.ranking.metrics}; please report this."
+        )
     return Submission(out, split, len(ids), metrics)
 
 
@@ -81,13 +88,16 @@ def read_submission(path: Path) -> Iterator[tuple[str, Int[np.ndarray, " candida
                     ranks = np.array(json.loads(listed), dtype=np.int64)
                 except ValueError:
                     raise CounterpointError(
-                        f"{path}, {_NAME}, line {number}: not an id and a list of ranks; write the submission again."
+                        f"{path}, {_NAME}, line {number}: not an id and a list of ranks; "
+                        "write the submission again."
                     ) from None
                 if not np.array_equal(np.sort(ranks), np.arange(1, len(ranks) + 1)):
                     raise CounterpointError(
-                        f"{path}, {_NAME}, line {number}: the ranks are no permutation of 1 to {len(ranks)}; write "
-                        "the submission again."
+                        f"{path}, {_NAME}, line {number}: the ranks are no permutation of 1 to {len(ranks)}; "
+                        "write the submission again."
                     )
                 yield impression, ranks
     except (zipfile.BadZipFile, KeyError) as error:
-        raise CounterpointError(f"{path}: no zip with {_NAME} inside ({error}); write the submission again.") from error
+        raise CounterpointError(
+            f"{path}: no zip with {_NAME} inside ({error}); write the submission again."
+        ) from error

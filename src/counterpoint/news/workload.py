@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from counterpoint.encoders.pretrained import load_encoder, load_tokenizer
-from counterpoint.errors import CounterpointError
+from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.evaluation.tables import Evaluation
 from counterpoint.files import read_json, write_json
 from counterpoint.news.batches import TrainingBatches
@@ -54,7 +54,9 @@ def prepare(
         "test_days": recipe.data.test_days,
     }
     if out is None:
-        out = _cached(data, source, {**settings, "tokenizer": tokenizer.fingerprint, "on_bad_row": on_bad_row})
+        out = _cached(
+            data, source, {**settings, "tokenizer": tokenizer.fingerprint, "on_bad_row": on_bad_row}
+        )
         if out.exists():
             return Store(out)
     return prepare_source(source, out, tokenizer, **settings, on_bad_row=on_bad_row, progress=progress)
@@ -89,13 +91,19 @@ def save_model(model: Recommender, recipe: NewsRecipe, store: Store, folder: Pat
     """Write weights, configuration, label names and tokenizer: all that loading needs, and no code."""
     save_weights(model, folder / "model.safetensors")
     model.encoder.save_config(folder / "encoder")
-    load_tokenizer(recipe.encoder.name, recipe.encoder.revision).pretrained.save_pretrained(folder / "encoder")
+    load_tokenizer(recipe.encoder.name, recipe.encoder.revision).pretrained.save_pretrained(
+        folder / "encoder"
+    )
     made = store.manifest["tokenizer"]
-    write_json(folder / "model.json", {"pooling": model.encoder.pooling, "tokenizer": made, "labels": store.labels})
+    write_json(
+        folder / "model.json", {"pooling": model.encoder.pooling, "tokenizer": made, "labels": store.labels}
+    )
 
 
-def load(folder: Path, recipe: NewsRecipe) -> Recommender:
+def load(folder: Path, recipe: NewsRecipe, store: Store) -> Recommender:
     """Return the model in ``folder``, ready to score; no encoder is looked up elsewhere.
+
+    The ``store`` takes over the model's label numbers: other data numbers its categories otherwise.
 
     Raises:
         CounterpointError: the folder is incomplete.
@@ -106,18 +114,23 @@ def load(folder: Path, recipe: NewsRecipe) -> Recommender:
     encoder = load_encoder(str(folder / "encoder"), pooling=facts["pooling"], random_weights=True)
     model = build(recipe, facts["labels"], encoder=encoder)
     load_weights(model, folder / "model.safetensors")
+    store.use_labels(facts["labels"])
     return model.eval()
 
 
-def evaluate(model: Recommender, recipe: NewsRecipe, store: Store, split: str, progress: Progress) -> Evaluation:
+def evaluate(
+    model: Recommender, recipe: NewsRecipe, store: Store, split: str, progress: Progress
+) -> Evaluation:
     """Return metrics, floors, slices and counts of a split."""
+    if split == "unlabelled":
+        raise UsageError("the unlabelled split has no clicks to evaluate with; use counterpoint submit.")
     return evaluate_ranking(model, recipe, store, split, progress=progress).record
 
 
 def submit(
     model: Recommender, recipe: NewsRecipe, store: Store, split: str | None, out: Path, progress: Progress
 ) -> Submission:
-    """Write MIND's ``prediction.txt`` in its zip and read it back; without ``split`` the unlabelled one if any."""
+    """Write MIND's ``prediction.txt`` in its zip; by default of the unlabelled split, else of ``test``."""
     chosen = split or ("unlabelled" if store.manifest["splits"].get("unlabelled") else "test")
     return write_submission(model, recipe, store, chosen, out, progress)
 

@@ -20,9 +20,13 @@ class Classification(nn.Module):
         super().__init__()
         self.output = nn.Linear(size, classes)
 
-    def loss(self, vectors: Float[Tensor, "articles size"], labels: Int[Tensor, " articles"]) -> Float[Tensor, ""]:
+    def loss(
+        self, vectors: Float[Tensor, "articles size"], labels: Int[Tensor, " articles"]
+    ) -> Float[Tensor, ""]:
         """Return the mean cross-entropy over the articles that have a label; 0 where none has."""
-        total = nn.functional.cross_entropy(self.output(vectors), labels, ignore_index=IGNORE, reduction="sum")
+        total = nn.functional.cross_entropy(
+            self.output(vectors), labels, ignore_index=IGNORE, reduction="sum"
+        )
         return total / (labels != IGNORE).sum().clamp(min=1)
 
     def predict(self, vectors: Float[Tensor, "articles size"]) -> Int[Tensor, " articles"]:

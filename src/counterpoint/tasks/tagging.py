@@ -15,8 +15,8 @@ class Tagging(nn.Module):
     Args:
         size: numbers in a token's state.
         types: entity types; 1 gives plain BIO.
-        average: ``title`` sums over a title's tokens and averages over titles (eq. 8); ``token`` averages over
-            all tokens.
+        average: ``title`` sums over a title's tokens, then averages over titles (eq. 8); ``token`` averages
+            over all tokens.
     """
 
     def __init__(self, size: int, types: int, average: Literal["title", "token"] = "title") -> None:

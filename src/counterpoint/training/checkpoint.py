@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -19,38 +20,47 @@ _NAME = re.compile(r"step-(\d+)")
 
 
 def save_checkpoint(
-    folder: Path, model: nn.Module, optimizer: Optimizer, balancer: Mapping[str, Any], state: Mapping[str, Any]
+    folder: Path,
+    model: nn.Module,
+    optimizer: Optimizer,
+    balancer: Mapping[str, Any],
+    state: Mapping[str, Any],
 ) -> None:
-    """Write the checkpoint of ``state["step"]`` into ``folder`` and remove older ones.
+    """Write the checkpoint of ``state["step"]`` into ``folder`` and remove all that is older or unfinished.
 
     Args:
-        folder: where a run's checkpoints stand.
+        folder: where a run's checkpoints stand; nothing else may stand there.
         model: its parameters and buffers.
         optimizer: its moments.
-        balancer: the balancer's state.
+        balancer: the balancer's state: tensors, arrays and plain values, also in dictionaries and lists.
         state: plain values: the step and whatever else the loop must know.
     """
     target = folder / f"step-{state['step']:08d}"
+    tensors: dict[str, Tensor] = {}
+    moments = {str(index): entries for index, entries in optimizer.state_dict()["state"].items()}
+    plain = {
+        "loop": dict(state),
+        "optimizer": _take_out(moments, "optimizer", tensors),
+        "balancer": _take_out(dict(balancer), "balancer", tensors),
+    }
     with new_folder(target) as place:
         save_weights(model, place / "model.safetensors")
-        moments, numbers = _flat(optimizer)
-        save_file(moments, place / "optimizer.safetensors")
-        generators = {"cpu": torch.get_rng_state()}
-        if torch.cuda.is_available():
-            generators |= {f"cuda{n}": state for n, state in enumerate(torch.cuda.get_rng_state_all())}
-        tensors = {f"balancer.{name}": value for name, value in balancer.items() if isinstance(value, Tensor)}
-        save_file({**generators, **tensors}, place / "random.safetensors")
-        plain = {name: value for name, value in balancer.items() if not isinstance(value, Tensor)}
-        write_json(place / "state.json", {**state, "optimizer": numbers, "balancer": plain})
-    for older in folder.iterdir():
-        if _NAME.fullmatch(older.name) and older != target:
-            shutil.rmtree(older)
+        save_file(tensors, place / "state.safetensors")
+        write_json(place / "state.json", plain)
+    for other in folder.iterdir():
+        if other != target:
+            shutil.rmtree(other)
 
 
 def load_checkpoint(
     folder: Path, model: nn.Module, optimizer: Optimizer
 ) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """Restore the newest checkpoint, the random generators included.
+    """Restore the newest checkpoint.
+
+    Args:
+        folder: where a run's checkpoints stand.
+        model: is given its weights.
+        optimizer: is given its moments; its groups must be those it was saved with.
 
     Returns:
         The loop's state and the balancer's, or nothing if there is no checkpoint yet.
@@ -62,23 +72,23 @@ def load_checkpoint(
     if not steps:
         return None
     place = steps[-1]
-    state: dict[str, Any] = read_json(place / "state.json")
     load_weights(model, place / "model.safetensors")
-    _restore(optimizer, read_tensors(place / "optimizer.safetensors"), state.pop("optimizer"))
-    random = read_tensors(place / "random.safetensors")
-    torch.set_rng_state(random.pop("cpu"))
-    balancer: dict[str, Any] = state.pop("balancer")
-    for name, tensor in random.items():
-        if name.startswith("balancer."):
-            balancer[name.removeprefix("balancer.")] = tensor
-        elif torch.cuda.is_available():
-            torch.cuda.set_rng_state(tensor, int(name.removeprefix("cuda")))
-    return state, balancer
+    plain, tensors = read_json(place / "state.json"), read_tensors(place / "state.safetensors")
+    moments = _put_back(plain["optimizer"], tensors)
+    optimizer.load_state_dict(
+        {
+            "state": {int(index): entries for index, entries in moments.items()},
+            "param_groups": optimizer.state_dict()["param_groups"],
+        }
+    )
+    return plain["loop"], _put_back(plain["balancer"], tensors)
 
 
 def save_weights(model: nn.Module, file: Path) -> None:
     """Write a model's parameters and buffers; tensors that share their memory are written once each."""
-    save_file({name: tensor.detach().clone().contiguous() for name, tensor in model.state_dict().items()}, file)
+    save_file(
+        {name: tensor.detach().clone().contiguous() for name, tensor in model.state_dict().items()}, file
+    )
 
 
 def load_weights(model: nn.Module, file: Path) -> None:
@@ -87,11 +97,14 @@ def load_weights(model: nn.Module, file: Path) -> None:
     Raises:
         CounterpointError: the file is cut short or belongs to another model.
     """
+    tensors = read_tensors(file)
     try:
-        model.load_state_dict(read_tensors(file))
+        model.load_state_dict(tensors)
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise CounterpointError(f"{file}: belongs to another model ({reason}); use the recipe it was made with.") from error
+        reason = str(error).strip().splitlines()[-1].strip().rstrip(".")
+        raise CounterpointError(
+            f"{file}: belongs to another model ({reason}); use the recipe it was made with."
+        ) from error
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
@@ -100,29 +113,39 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         return load_file(file)
     except (OSError, SafetensorError) as error:
         raise CounterpointError(
-            f"{file}: missing or cut short ({error}); remove {file.parent} and go on from an older checkpoint, or "
-            "train again."
+            f"{file}: missing or cut short ({error}); remove {file.parent} and train again."
         ) from error
 
 
-def _flat(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return an optimizer's tensors by parameter and name, and its other values."""
-    tensors: dict[str, Tensor] = {}
-    numbers: dict[str, Any] = {}
-    for index, entries in optimizer.state_dict()["state"].items():
-        for name, value in entries.items():
-            key = f"{index}.{name}"
-            if isinstance(value, Tensor):
-                tensors[key] = value.contiguous()
-            else:
-                numbers[key] = value
-    return tensors, numbers
+def _take_out(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """Return ``value`` as JSON can hold it; its tensors and arrays go into ``tensors``, by their place."""
+    match value:
+        case Tensor():
+            tensors[name] = value.detach().contiguous()
+            return {"tensor": name}
+        case np.ndarray():
+            tensors[name] = torch.from_numpy(np.ascontiguousarray(value)).reshape(value.shape)
+            return {"array": name}
+        case dict():
+            return {
+                "entries": {key: _take_out(each, f"{name}.{key}", tensors) for key, each in value.items()}
+            }
+        case list() | tuple():
+            return [_take_out(each, f"{name}.{place}", tensors) for place, each in enumerate(value)]
+        case _:
+            return value
 
 
-def _restore(optimizer: Optimizer, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
-    """Fill an optimizer that was made with the same groups."""
-    entries: dict[int, dict[str, Any]] = {}
-    for key, value in {**tensors, **numbers}.items():
-        index, _, name = key.partition(".")
-        entries.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})
+def _put_back(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """Return what `_take_out` was given."""
+    match value:
+        case {"tensor": str(name)}:
+            return tensors[name]
+        case {"array": str(name)}:
+            return tensors[name].numpy()
+        case {"entries": dict(entries)}:
+            return {key: _put_back(each, tensors) for key, each in entries.items()}
+        case list():
+            return [_put_back(each, tensors) for each in value]
+        case _:
+            return value

@@ -1,15 +1,18 @@
 """One loop for every workload: batches, losses, a balanced backward pass, a step."""
 
 import math
+import shutil
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
+import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 
@@ -24,6 +27,7 @@ from counterpoint.training.log import JsonLog
 from counterpoint.training.schedule import linear_decay
 
 LOG_EVERY = 10
+_MOST_NOT_FINITE = 10
 
 
 class Batch(Protocol):
@@ -77,7 +81,7 @@ class _State:
     steps_not_finite: int = 0
     log_sizes: dict[str, int] = field(default_factory=dict)
     summed: dict[str, float] = field(default_factory=dict)
-    examples: int = 0
+    summed_steps: int = 0
 
 
 def fit(
@@ -115,11 +119,29 @@ def fit(
     Raises:
         CounterpointError: the loss is not finite ten times running, or a file cannot be written.
     """
-    accelerator = accelerator or Accelerator()
+    accelerator = accelerator or make_accelerator()
     model.to(accelerator.device)
     optimizer = make_optimizer(model, settings)
-    loop = _Loop(model, batches, settings, balancer, run, target, save, validate, metric, accelerator, optimizer)
+    loop = _Loop(
+        model=model,
+        batches=batches,
+        settings=settings,
+        balancer=balancer,
+        run=run,
+        target=target,
+        save=save,
+        validate=validate,
+        metric=metric,
+        accelerator=accelerator,
+        optimizer=optimizer,
+    )
     loop.go(progress)
+
+
+def make_accelerator() -> Accelerator:
+    """Return the device and the processes of ``torchrun``; without a device, processors count as one."""
+    # Unless told about the processor, accelerate starts several processes there and then counts one.
+    return Accelerator(cpu=not torch.accelerator.is_available())
 
 
 def make_optimizer(model: Any, settings: recipe.Training) -> Optimizer:
@@ -130,7 +152,7 @@ def make_optimizer(model: Any, settings: recipe.Training) -> Optimizer:
     for parameter in model.parameters():
         if parameter.requires_grad:
             groups.setdefault((id(parameter) in shared, parameter.ndim > 1), []).append(parameter)
-    kind = {"adam": Adam, "adamw": AdamW}[settings.optimizer]
+    kind: type[Adam] | type[AdamW] = {"adam": Adam, "adamw": AdamW}[settings.optimizer]
     return kind(
         [
             {
@@ -144,28 +166,26 @@ def make_optimizer(model: Any, settings: recipe.Training) -> Optimizer:
     )
 
 
+@dataclass(eq=False, kw_only=True)
 class _Loop:
     """The loop's parts together, so that each step is a short method."""
 
-    def __init__(
-        self,
-        model: Any,
-        batches: Batches[Batch],
-        settings: recipe.Training,
-        balancer: Balancer,
-        run: Run,
-        target: str,
-        save: Callable[[Path], None],
-        validate: Callable[[], dict[str, float]] | None,
-        metric: str,
-        accelerator: Accelerator,
-        optimizer: Optimizer,
-    ) -> None:
-        self.model, self.batches, self.settings, self.balancer = model, batches, settings, balancer
-        self.run, self.target, self.save, self.validate, self.metric = run, target, save, validate, metric
-        self.accelerator, self.optimizer = accelerator, optimizer
-        self.rates = [group["lr"] for group in optimizer.param_groups]
-        self.main = accelerator.is_main_process
+    model: Any
+    batches: Batches[Batch]
+    settings: recipe.Training
+    balancer: Balancer
+    run: Run
+    target: str
+    save: Callable[[Path], None]
+    validate: Callable[[], dict[str, float]] | None
+    metric: str
+    accelerator: Accelerator
+    optimizer: Optimizer
+
+    def __post_init__(self) -> None:
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.per_epoch = len(self.batches)
+        self.total = self.settings.epochs * self.per_epoch
         self.state = _State()
         self.not_finite_running = 0
 
@@ -175,94 +195,107 @@ class _Loop:
         if restored is not None:
             self.state = _State(**restored[0])
             self.balancer.load_state_dict(restored[1])
-        sizes = self.state.log_sizes
-        if self.main:
-            self.metrics = JsonLog(self.run.path / "metrics.jsonl", sizes.get("metrics", 0))
-            self.balance = JsonLog(self.run.path / "balance.jsonl", sizes.get("balance", 0))
-        per_epoch = len(self.batches)
-        total = self.settings.epochs * per_epoch
-        self.clock, self.since = time.monotonic(), 0
-        self.model.train()
-        progress("training", self.state.step, total)
-        while self.state.step < total and not self.state.stopped:
-            self._step(*divmod(self.state.step, per_epoch), total)
-            step, epoch_ends = self.state.step, self.state.step % per_epoch == 0
-            progress("training", step, total)
-            every = self.settings.validate_every
-            if (step % every == 0 if every else epoch_ends) or step == total:
-                self._validate(step / per_epoch)
-            if step % self.settings.checkpoint_every == 0 or epoch_ends or self.state.stopped:
-                self._checkpoint()
-        if self.main:
-            self.metrics.close()
-            self.balance.close()
+        with self._logs() as (self.metrics, self.balance):
+            self.clock, self.since = time.monotonic(), 0
+            self.model.train()
+            progress("training", self.state.step, self.total)
+            while self.state.step < self.total and not self.state.stopped:
+                self._step()
+                step, epoch_ends = self.state.step, self.state.step % self.per_epoch == 0
+                progress("training", step, self.total)
+                every = self.settings.validate_every
+                if (step % every == 0 if every else epoch_ends) or step == self.total:
+                    self._validate()
+                if step % self.settings.checkpoint_every == 0 or epoch_ends or self.state.stopped:
+                    self._checkpoint()
 
-    def _step(self, epoch: int, number: int, total: int) -> None:
+    @contextmanager
+    def _logs(self) -> Iterator[tuple[JsonLog | None, JsonLog | None]]:
+        """Yield the logs of the first process, cut back to the checkpoint; others have none."""
+        if not self.accelerator.is_main_process:
+            yield None, None
+            return
+        for leftover in self.run.path.glob(".model.*"):  # of a process that died while it wrote the model
+            shutil.rmtree(leftover)
+        sizes = self.state.log_sizes
+        metrics, balance = (
+            JsonLog(self.run.path / f"{name}.jsonl", sizes.get(name, 0)) for name in ("metrics", "balance")
+        )
+        with closing(metrics), closing(balance):
+            yield metrics, balance
+
+    def _step(self) -> None:
         """Take one step; one whose gradients are not finite is left out and counted."""
         state, accelerator = self.state, self.accelerator
         rank, processes = accelerator.process_index, accelerator.num_processes
+        # Dropout follows from the place in the training alone, so there are no generators to restore.
+        torch.manual_seed(_mixed(self.settings.seed, state.step, rank))
+        epoch, number = divmod(state.step, self.per_epoch)
         batch = self.batches.batch(epoch, number, rank=rank, processes=processes).to(accelerator.device)
-        factor = linear_decay(state.step, total, self.settings.warmup)
+        factor = linear_decay(state.step, self.total, self.settings.warmup)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
         report = self.balancer.backward(
             self.model.losses(batch), shared=self.model.shared_parameters(), target=self.target
         )
-        if report.finite:
-            if self.settings.clip_norm is not None:
-                nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        largest = math.inf if self.settings.clip_norm is None else self.settings.clip_norm
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), largest)
+        if report.finite and math.isfinite(norm):
             self.optimizer.step()
             self.not_finite_running = 0
         else:
             state.steps_not_finite += 1
             self.not_finite_running += 1
-            if self.not_finite_running == 10:
-                raise CounterpointError(
-                    f"{self.run.path}: ten steps running gave gradients that are not finite (step {state.step}); "
-                    "lower training.learning_rate or set training.precision=fp32."
-                )
         self.optimizer.zero_grad(set_to_none=True)
         state.step += 1
-        state.examples += len(batch)
-        self.since += len(batch)
-        self._log(report, (epoch + (number + 1) / len(self.batches)), factor)
+        self.since += len(batch) * processes
+        self._log(report, factor)
+        if self.not_finite_running == _MOST_NOT_FINITE:
+            raise CounterpointError(
+                f"{self.run.path}: {_MOST_NOT_FINITE} steps running gave gradients that are not finite "
+                f"(up to step {state.step}); lower training.learning_rate or set training.precision=fp32."
+            )
 
-    def _log(self, report: Report, epoch: float, factor: float) -> None:
+    def _log(self, report: Report, factor: float) -> None:
         """Write the balancing of every step, and the mean losses of every few."""
-        step = self.state.step
+        state = self.state
         entry = report.as_dict()
-        summed = Counter(self.state.summed)
-        summed.update({"steps": 1, **entry["losses"]})
-        self.state.summed = dict(summed)
-        if self.main:
-            self.balance.write({"step": step, **entry})
-        if step % LOG_EVERY == 0:
-            steps = self.state.summed.pop("steps")
-            elapsed = max(time.monotonic() - self.clock, 1e-9)
-            if self.main:
+        if report.finite:
+            state.summed_steps += 1
+            for task, loss in entry["losses"].items():
+                state.summed[task] = state.summed.get(task, 0.0) + loss
+        if self.balance:
+            self.balance.write({"step": state.step, **entry})
+        if state.step % LOG_EVERY == 0 or state.step == self.total:
+            if self.metrics:
+                elapsed = max(time.monotonic() - self.clock, 1e-9)
                 self.metrics.write(
                     {
-                        "step": step,
-                        "epoch": epoch,
-                        "losses": {task: value / steps for task, value in self.state.summed.items()},
+                        "step": state.step,
+                        "epoch": state.step / self.per_epoch,
+                        "losses": {task: total / state.summed_steps for task, total in state.summed.items()},
                         "learning_rate": self.settings.learning_rate * factor,
-                        "examples_per_second": self.since * self.accelerator.num_processes / elapsed,
+                        "examples_per_second": self.since / elapsed,
+                        "steps_not_finite": state.steps_not_finite,
                     }
                 )
-            self.state.summed = {}
+            state.summed, state.summed_steps = {}, 0
             self.clock, self.since = time.monotonic(), 0
 
-    def _validate(self, epoch: float) -> None:
-        """Validate; keep the model if it is the best so far, stop if there is no progress."""
+    def _validate(self) -> None:
+        """Validate; keep the model if none is known to be better, stop if there is no progress."""
         state = self.state
-        metrics = self.validate() if self.validate else {}
+        # All processes follow the first one's numbers, or they could part over a rounding.
+        metrics = broadcast_object_list([self.validate() if self.validate else {}])[0]
         value = metrics.get(self.metric, math.nan)
-        if self.main and metrics:
-            self.metrics.write({"step": state.step, "epoch": epoch, "validation": metrics})
-        if math.isnan(value) or state.best is None or value > state.best:
+        if self.metrics and metrics:
+            self.metrics.write(
+                {"step": state.step, "epoch": state.step / self.per_epoch, "validation": metrics}
+            )
+        if state.best is None or value > state.best:
             state.best, state.best_step = (None if math.isnan(value) else value), state.step
             state.without_progress = 0
-            if self.main:
+            if self.accelerator.is_main_process:
                 with new_folder(self.run.path / "model") as folder:
                     self.save(folder)
         else:
@@ -272,8 +305,13 @@ class _Loop:
 
     def _checkpoint(self) -> None:
         """Write a checkpoint from the first process."""
-        if self.main:
+        if self.metrics and self.balance:
             self.state.log_sizes = {"metrics": self.metrics.size(), "balance": self.balance.size()}
             folder = self.run.path / "checkpoints"
             save_checkpoint(folder, self.model, self.optimizer, self.balancer.state_dict(), vars(self.state))
         self.accelerator.wait_for_everyone()
+
+
+def _mixed(*numbers: int) -> int:
+    """Return a seed that differs wherever one of ``numbers`` does."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])

@@ -1,38 +1,38 @@
 """Flat arrays that grow on disk and are memory-mapped afterwards."""
 
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from jaxtyping import Int, Shaped, UInt64
 
 
 class GrowingArray:
-    """A one-dimensional ``.npy`` file that is written piece by piece."""
+    """A one-dimensional ``.npy`` file that is written piece by piece; between two pieces it is closed."""
 
     def __init__(self, path: Path, dtype: type[np.generic]) -> None:
         self.path, self.dtype, self.length = path, np.dtype(dtype), 0
-        self._file = path.open("wb")
-        self._write_header()
+        with path.open("wb") as file:
+            self._write_header(file)
 
     def append(self, values: Shaped[np.ndarray, " values"]) -> None:
         """Add values at the end."""
-        self._file.write(np.ascontiguousarray(values, dtype=self.dtype).data)
+        with self.path.open("ab") as file:
+            file.write(np.ascontiguousarray(values, dtype=self.dtype).data)
         self.length += len(values)
 
     def close(self) -> None:
         """Write the final length; numpy's header leaves room for it."""
-        self._file.seek(0)
-        self._write_header()
-        self._file.close()
+        with self.path.open("r+b") as file:
+            self._write_header(file)
 
-    def _write_header(self) -> None:
+    def _write_header(self, file: IO[bytes]) -> None:
         header = {
             "descr": np.lib.format.dtype_to_descr(self.dtype),
             "fortran_order": False,
             "shape": (self.length,),
         }
-        np.lib.format.write_array_header_1_0(self._file, header)
+        np.lib.format.write_array_header_1_0(file, header)
 
 
 class RaggedArray:

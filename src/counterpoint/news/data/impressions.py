@@ -11,9 +11,10 @@ from counterpoint.news.data.arrays import GrowingArray, RaggedArray, SeenHashes
 from counterpoint.news.data.store import UNKNOWN
 
 _COUNTS = (
-    "impressions", "candidates", "clicks", "histories", "empty histories", "histories left empty by unknown ids",
-    "unknown ids in histories","unknown ids among candidates", "impressions without a click", "impressions without a non-click",
-    "impression ids used again", "histories of more than 50 articles",
+    "impressions", "candidates", "clicks", "histories", "empty histories",
+    "histories left empty by unknown ids", "unknown ids in histories", "unknown ids among candidates",
+    "impressions without a click", "impressions without a non-click", "impression ids used again",
+    "histories of more than 50 articles",
 )  # fmt: skip
 
 
@@ -59,7 +60,9 @@ class ImpressionWriter:
         self._part.append(np.full(len(block), part))
         self._history.append(history)
         self._count(part, block, candidates, clicked, lengths)
-        block.drop("line").with_columns(history=pl.Series(history), part=pl.lit(part, dtype=pl.UInt8)).write_parquet(self._blocks / f"impressions-{self._written:06d}.parquet")
+        table = block.drop("line").with_columns(history=pl.Series(history), part=pl.lit(part, dtype=pl.UInt8))
+        # Written again as Parquet once the splits are known, so here what is quick counts.
+        table.write_ipc(self._blocks / f"impressions-{self._written:06d}.arrow", compression="lz4")
         self._written += 1
 
     def close(self) -> None:
@@ -80,14 +83,18 @@ class ImpressionWriter:
         found = self._lookup(fresh["history"].explode(empty_as_null=False))
         lengths = fresh["history"].list.len().to_numpy()
         known = found.is_not_null().to_numpy()
-        kept = np.add.reduceat(np.append(known, False), _starts(lengths)) * (lengths > 0) if len(lengths) else lengths
+        kept = (
+            np.add.reduceat(np.append(known, False), _starts(lengths)) * (lengths > 0)
+            if len(lengths)
+            else lengths
+        )
         self._histories.append(found.drop_nulls().to_numpy(), kept)
         self.counts["histories"] += len(fresh)
         self.counts["unknown ids in histories"] += int(found.null_count())
         self.counts["histories left empty by unknown ids"] += int(((lengths > 0) & (kept == 0)).sum())
         self.counts["histories of more than 50 articles"] += int((lengths > 50).sum())
-        fresh.select("reader", articles="history").write_parquet(
-            self._blocks / f"histories-{self._written:06d}.parquet"
+        fresh.select("reader", articles="history").write_ipc(
+            self._blocks / f"histories-{self._written:06d}.arrow", compression="lz4"
         )
         return rows
 
@@ -125,5 +132,5 @@ class ImpressionWriter:
 
 def _starts(lengths: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " rows"]:
     """Return where each list begins."""
-    return np.cumsum(lengths, dtype=np.int64) - lengths
-
+    starts: Int[np.ndarray, " rows"] = np.cumsum(lengths, dtype=np.int64) - lengths
+    return starts

@@ -62,8 +62,9 @@ def find(folder: Path, format_name: str | None = None) -> Source:
             places = dict.fromkeys([folder, *(part.impressions.parent for part in parts)])
             articles = [file for place in places for file in _first(place, candidate.article_files)]
             if not articles:
+                wanted = " or ".join(candidate.article_files)
                 raise UsageError(
-                    f"{folder}: there is {parts[0].impressions.name} but no {' or '.join(candidate.article_files)}; "
+                    f"{folder}: there is {parts[0].impressions.name} but no {wanted}; "
                     "put the articles beside it."
                 )
             vectors = [
@@ -85,7 +86,9 @@ def _parts(folder: Path, candidate: Format) -> tuple[Part, ...]:
     parts: list[Part] = []
     for role, names in _ROLES:
         pattern = re.compile(rf"(?:.*[_-])?(?:{names})", re.IGNORECASE)
-        for place in sorted(path for path in folder.iterdir() if path.is_dir() and pattern.fullmatch(path.name)):
+        for place in sorted(
+            path for path in folder.iterdir() if path.is_dir() and pattern.fullmatch(path.name)
+        ):
             parts += [Part(role, file) for file in _first(place, candidate.impression_files)]
         for file_name in candidate.impression_files:
             stem, suffix = file_name.split(".")

@@ -23,8 +23,8 @@ from counterpoint.news.data.rows import ARTICLE_SCHEMA, IMPRESSION_SCHEMA, BadRo
 from counterpoint.progress import Progress
 
 name = "logs"
-article_files = ("articles.parquet", "articles.jsonl", "articles.csv")
-impression_files = ("impressions.parquet", "impressions.jsonl", "impressions.csv")
+article_files: tuple[str, ...] = ("articles.parquet", "articles.jsonl", "articles.csv")
+impression_files: tuple[str, ...] = ("impressions.parquet", "impressions.jsonl", "impressions.csv")
 
 EXAMPLE = """\
 articles.csv
@@ -41,7 +41,7 @@ impressions.csv
 """
 
 _BLOCK = 20_000
-_Row = tuple[int, str, dict[str, Any]]
+_Row = tuple[int, dict[str, Any]]
 
 
 def articles(file: Path, bad: BadRows, progress: Progress) -> Iterator[pl.DataFrame]:
@@ -55,7 +55,7 @@ def impressions(file: Path, bad: BadRows, progress: Progress, *, labelled: bool)
     yield from _blocks(file, bad, progress, needed, _impression, IMPRESSION_SCHEMA)
 
 
-class _Fault(Exception):
+class _FieldError(Exception):
     """A field of a row is malformed: (field, problem, remedy)."""
 
 
@@ -65,21 +65,24 @@ def _blocks(
     progress: Progress,
     needed: tuple[str, ...],
     parse: Callable[[dict[str, Any]], dict[str, Any]],
-    schema: pl.Schema,
+    schema: dict[str, pl.DataType],
 ) -> Iterator[pl.DataFrame]:
     """Yield the rows that ``parse`` accepts as data frames of ``schema``."""
     rows = _READERS[file.suffix](file, bad, progress)
     while block := list(islice(rows, _BLOCK)):
         parsed: list[dict[str, Any]] = []
-        for line, raw, row in block:
+        for line, row in block:
             try:
                 missing = next((field for field in needed if field not in row), None)
                 if missing is not None:
-                    raise _Fault(missing, "the column is missing", f"give {', '.join(needed)}")
+                    raise _FieldError(missing, "the column is missing", f"give {', '.join(needed)}")
                 parsed.append({"line": line, **parse(row)})
-            except _Fault as fault:
-                bad.add(BadRowError(file, line, *fault.args), raw)
+            except _FieldError as error:
+                bad.add(BadRowError(file, line, *error.args), json.dumps(row, default=str))
         yield pl.DataFrame(parsed, schema=schema)
+
+
+_NOT_TEXT = ("line", "entities", "published")
 
 
 def _article(row: dict[str, Any]) -> dict[str, Any]:
@@ -87,10 +90,10 @@ def _article(row: dict[str, Any]) -> dict[str, Any]:
     entities = row.get("entities")
     published = row.get("published")
     return {
-        **{field: _text(row.get(field)) for field in ARTICLE_SCHEMA if field not in ("line", "published")},
+        **{field: _text(row.get(field), field) for field in ARTICLE_SCHEMA if field not in _NOT_TEXT},
         "article": _needed(row, "article"),
         "title": _needed(row, "title"),
-        "entities": json.dumps(entities) if isinstance(entities, list) else _text(entities),
+        "entities": json.dumps(entities) if isinstance(entities, list) else _text(entities, "entities"),
         "published": None if published in (None, "") else _time(published, "published"),
     }
 
@@ -99,12 +102,14 @@ def _impression(row: dict[str, Any]) -> dict[str, Any]:
     """Return one impression, its clicks as one label for each candidate."""
     candidates = _id_list(row["candidates"], "candidates")
     if not candidates:
-        raise _Fault("candidates", "there are none", "remove the row or name the articles shown")
+        raise _FieldError("candidates", "there are none", "remove the row or name the articles shown")
     if "clicked" in row:
         clicks = set(_id_list(row["clicked"], "clicked"))
         strangers = clicks.difference(candidates)
         if strangers:
-            raise _Fault("clicked", f"{min(strangers)!r} is no candidate", "clicks must be among the candidates")
+            raise _FieldError(
+                "clicked", f"{min(strangers)!r} is no candidate", "clicks must be among the candidates"
+            )
         clicked = [int(candidate in clicks) for candidate in candidates]
     else:
         clicked = [-1] * len(candidates)
@@ -118,27 +123,29 @@ def _impression(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
+def _text(value: Any, field: str) -> str | None:
+    """Return a value as text; JSON can hold halves of characters, which no file can."""
+    text = None if value is None else str(value)
+    if text is not None and any("\ud800" <= character <= "\udfff" for character in text):
+        raise _FieldError(field, "half of a surrogate pair", "write the whole character")
+    return text
 
 
 def _needed(row: dict[str, Any], field: str) -> str:
     """Return a text that must not be empty."""
-    text = _text(row[field])
+    text = _text(row[field], field)
     if text is None or not text.strip():
-        raise _Fault(field, "it is empty", "fill it in or remove the row")
+        raise _FieldError(field, "it is empty", "fill it in or remove the row")
     return text
 
 
 def _id_list(value: Any, field: str) -> list[str]:
     """Return ids from a list, or from text that separates them by spaces."""
-    if value is None:
-        return []
-    if isinstance(value, str):
-        return value.split()
-    if isinstance(value, list):
-        return [str(article) for article in value]
-    raise _Fault(field, f"{value!r} is no list of ids", "give a list, or ids separated by spaces")
+    if isinstance(value, list) and all(isinstance(article, str | int) for article in value):
+        return [_text(article, field) or "" for article in value]
+    if value is None or isinstance(value, str):
+        return (_text(value, field) or "").split()
+    raise _FieldError(field, f"{value!r} is no list of ids", "give a list, or ids separated by spaces")
 
 
 def _time(value: Any, field: str) -> datetime:
@@ -146,30 +153,37 @@ def _time(value: Any, field: str) -> datetime:
     try:
         moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
     except ValueError:
-        raise _Fault(field, f"{value!r} is not a time", "write it like 2026-03-01T08:15:00") from None
+        raise _FieldError(field, f"{value!r} is not a time", "write it like 2026-03-01T08:15:00") from None
     return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
 
 
 def _csv_rows(file: Path, bad: BadRows, progress: Progress) -> Iterator[_Row]:
     """Yield the rows of a CSV file with a header; a quoted field may hold line breaks."""
-    position = [0]
+    last = 0
 
     def lines() -> Iterator[str]:
+        nonlocal last
         for numbers, block in text_blocks(file, bad, progress):
-            for position[0], line in zip(numbers, block, strict=True):  # noqa: B007  # csv asks line by line
+            for number, line in zip(numbers, block, strict=True):
+                last = number
                 yield line + "\n"
 
+    header: list[str] = []
+    first = 1
     try:
-        rows = csv.reader(lines(), strict=True)
-        header = next(rows)
-        for row in rows:
-            if len(row) != len(header):
+        for row in csv.reader(lines(), strict=True):
+            if row and not header:
+                header = row
+            elif row and len(row) != len(header):
                 problem = f"{len(row)} columns instead of {len(header)}"
-                bad.add(BadRowError(file, position[0], "columns", problem, "match the header"), ",".join(row))
-                continue
-            yield position[0], ",".join(row), dict(zip(header, row, strict=True))
+                bad.add(BadRowError(file, first, "columns", problem, "match the header"), ",".join(row))
+            elif row:
+                yield first, dict(zip(header, row, strict=True))
+            first = last + 1
     except csv.Error as error:
-        raise CounterpointError(f"{file}, line {position[0]}: not valid CSV ({error}); correct the quotes.") from error
+        raise CounterpointError(
+            f"{file}, line {first}: not valid CSV ({error}); correct the quotes, or write JSON lines."
+        ) from error
 
 
 def _jsonl_rows(file: Path, bad: BadRows, progress: Progress) -> Iterator[_Row]:
@@ -179,24 +193,29 @@ def _jsonl_rows(file: Path, bad: BadRows, progress: Progress) -> Iterator[_Row]:
             try:
                 row = json.loads(line)
                 if not isinstance(row, dict):
-                    raise ValueError("not an object")
-            except ValueError as error:
-                bad.add(BadRowError(file, number, "line", f"not a JSON object ({error})", "write one object a line"), line)
+                    raise ValueError("it is something else")
+            except (ValueError, RecursionError) as error:
+                problem = f"not a JSON object ({error})"
+                bad.add(BadRowError(file, number, "line", problem, "write one object a line"), line)
                 continue
-            yield number, line, row
+            yield number, row
 
 
 def _parquet_rows(file: Path, bad: BadRows, progress: Progress) -> Iterator[_Row]:
-    """Yield the rows of a Parquet file, row group by row group."""
-    try:
-        table = pl.scan_parquet(file)
-        total: int = table.select(pl.len()).collect().item()
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise CounterpointError(f"{file}: cannot be read as Parquet ({error}); check the file.") from error
-    for start in range(0, total, _BLOCK):
-        for number, row in enumerate(table.slice(start, _BLOCK).collect().iter_rows(named=True), start + 1):
-            yield number, json.dumps(row, default=str), row
-        progress(f"reading {file.parent.name}/{file.name}", min(start + _BLOCK, total), total)
+    """Yield the rows of a Parquet file, block by block."""
+    start, total = 0, 1
+    while start < total:
+        try:
+            table = pl.scan_parquet(file, glob=False)
+            total = table.select(pl.len()).collect().item()
+            rows = table.slice(start, _BLOCK).collect()
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise CounterpointError(
+                f"{file}: cannot be read as Parquet ({error}); check the file."
+            ) from error
+        yield from enumerate(rows.iter_rows(named=True), start + 1)
+        start += _BLOCK
+        progress(f"reading {file.parent.name}/{file.name}", min(start, total), total)
 
 
 _READERS: dict[str, Callable[[Path, BadRows, Progress], Iterator[_Row]]] = {

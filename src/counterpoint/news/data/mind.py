@@ -13,8 +13,8 @@ NEWS = ("article", "category", "subcategory", "title", "abstract", "url", "entit
 BEHAVIORS = ("impression", "reader", "time", "history", "candidates")
 
 name = "mind"
-article_files = ("news.tsv",)
-impression_files = ("behaviors.tsv",)
+article_files: tuple[str, ...] = ("news.tsv",)
+impression_files: tuple[str, ...] = ("behaviors.tsv",)
 
 
 def articles(file: Path, bad: BadRows, progress: Progress) -> Iterator[pl.DataFrame]:
@@ -48,7 +48,7 @@ def impressions(file: Path, bad: BadRows, progress: Progress, *, labelled: bool)
         if rows.is_empty():
             continue
         if told is None:
-            told = rows["candidates"][0][-2:] in ("-0", "-1")
+            told = rows["candidates"][0].rstrip().endswith(("-0", "-1"))
         rows = rows.with_columns(
             moment=pl.col("time").str.to_datetime(TIME, time_unit="us", strict=False),
             shown=_ids("candidates"),
@@ -98,7 +98,7 @@ def _columns(
     file: Path, numbers: list[int], lines: list[str], names: tuple[str, ...], bad: BadRows
 ) -> pl.DataFrame:
     """Return the lines split at their tabs; one with another number of columns is bad."""
-    rows = pl.DataFrame({"line": numbers, "row": lines})
+    rows = pl.DataFrame({"line": numbers, "row": lines}, schema={"line": pl.Int64, "row": pl.String})
     tabs = pl.col("row").str.count_matches("\t", literal=True)
     rows = drop_bad(
         rows,

@@ -1,12 +1,15 @@
 """From raw logs to a prepared store: streamed, checked, tokenised once, written in one move."""
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import polars as pl
 
 from counterpoint.encoders.tokens import Tokenizer
-from counterpoint.errors import CounterpointError
+from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.files import new_folder, write_json
 from counterpoint.news.data.articles import ArticleWriter
 from counterpoint.news.data.impressions import ImpressionWriter
@@ -43,10 +46,13 @@ def prepare(
         progress: told how far the reading is.
 
     Raises:
+        UsageError: ``target`` holds something that is not a store.
         BadRowError: a malformed row.
-        CounterpointError: an empty file, no clicks at all, or a disk that is full.
+        CounterpointError: an empty file, no clicks, nothing to train on, or a disk that is full.
     """
-    with new_folder(target) as folder:
+    if target.exists() and not _may_be_replaced(target):
+        raise UsageError(f"{target}: there is something else already; choose another --out.")
+    with new_folder(target) as folder, _polars_errors():
         arrays = folder / "arrays"
         arrays.mkdir()
         bad = BadRows(on_bad_row, folder / "bad_rows.jsonl")
@@ -61,11 +67,11 @@ def prepare(
             for block in source.format.impressions(part.impressions, bad, progress, labelled=labelled):
                 impressions.add(number, block)
         impressions.close()
-        bad.close()
         simulated = copy_truth(source.parts, arrays)
         split = assign_splits(
             arrays, [part.role for part in source.parts], validation_days=validation_days, test_days=test_days
         )
+        _refuse_untrainable(source, impressions.counts["clicks"], split.sizes["train"])
         _finish_impressions(folder, split.names)
         counts = {
             **articles.counts,
@@ -74,9 +80,6 @@ def prepare(
             "readers": _readers(folder),
             "bad rows set aside": bad.count,
         }
-        if not counts["clicks"]:
-            files = ", ".join(str(part.impressions) for part in source.parts)
-            raise CounterpointError(f"{files}: no clicks at all; training needs impressions with a click.")
         write_json(
             folder / "manifest.json",
             {
@@ -97,19 +100,44 @@ def prepare(
     return Store(target)
 
 
+def _refuse_untrainable(source: Source, clicks: int, training: int) -> None:
+    """Refuse data without any click, or without an impression to train on."""
+    files = ", ".join(str(part.impressions) for part in source.parts)
+    if not clicks:
+        raise CounterpointError(f"{files}: no clicks at all; training needs impressions with a click.")
+    if not training:
+        raise CounterpointError(
+            f"{files}: all at one time, which leaves none to train on; say which train with folders train/ "
+            "and test/."
+        )
+
+
 def _finish_impressions(folder: Path, names: pl.Expr) -> None:
     """Join the blocks of impressions into one Parquet file that says each one's split."""
     blocks = folder / "blocks"
-    table = pl.scan_parquet(blocks / "impressions-*.parquet").with_columns(split=names)
+    table = pl.scan_ipc(sorted(blocks.glob("impressions-*")), glob=False).with_columns(split=names)
     table.drop("part").sink_parquet(folder / "impressions.parquet")
-    pl.scan_parquet(blocks / "histories-*.parquet").sink_parquet(folder / "histories.parquet")
-    for block in blocks.iterdir():
-        block.unlink()
-    blocks.rmdir()
+    pl.scan_ipc(sorted(blocks.glob("histories-*")), glob=False).sink_parquet(folder / "histories.parquet")
+    shutil.rmtree(blocks)
 
 
 def _readers(folder: Path) -> int:
     """Return the number of distinct readers."""
-    table = pl.scan_parquet(folder / "impressions.parquet").select(pl.col("reader").n_unique())
+    table = pl.scan_parquet(folder / "impressions.parquet", glob=False).select(pl.col("reader").n_unique())
     readers: int = table.collect(engine="streaming").item()
     return readers
+
+
+def _may_be_replaced(folder: Path) -> bool:
+    """Return whether a folder is a store or empty."""
+    is_store = (folder / "manifest.json").is_file() and (folder / "arrays").is_dir()
+    return is_store or (folder.is_dir() and not any(folder.iterdir()))
+
+
+@contextmanager
+def _polars_errors() -> Iterator[None]:
+    """Turn what polars raises when it cannot write into the error that Python raises."""
+    try:
+        yield
+    except pl.exceptions.ComputeError as error:
+        raise OSError(str(error)) from error

@@ -1,9 +1,10 @@
 """What every reader of raw news logs hands on, and what becomes of malformed rows."""
 
+import codecs
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Literal, Protocol
+from typing import Literal, Protocol
 
 import polars as pl
 
@@ -12,34 +13,30 @@ from counterpoint.progress import Progress
 
 BLOCK_BYTES = 8 << 20
 
-ARTICLE_SCHEMA = pl.Schema(
-    {
-        "line": pl.Int64,
-        "article": pl.String,
-        "title": pl.String,
-        "subtitle": pl.String,
-        "abstract": pl.String,
-        "body": pl.String,
-        "category": pl.String,
-        "subcategory": pl.String,
-        "entities": pl.String,
-        "sentiment": pl.String,
-        "published": pl.Datetime("us"),
-    }
-)
+ARTICLE_SCHEMA: dict[str, pl.DataType] = {
+    "line": pl.Int64(),
+    "article": pl.String(),
+    "title": pl.String(),
+    "subtitle": pl.String(),
+    "abstract": pl.String(),
+    "body": pl.String(),
+    "category": pl.String(),
+    "subcategory": pl.String(),
+    "entities": pl.String(),
+    "sentiment": pl.String(),
+    "published": pl.Datetime("us"),
+}
 """A block of articles; ``entities`` is MIND's JSON list, empty text where there is none."""
 
-IMPRESSION_SCHEMA = pl.Schema(
-    {
-        "line": pl.Int64,
-        "impression": pl.String,
-        "reader": pl.String,
-        "time": pl.Datetime("us"),
-        "history": pl.List(pl.String),
-        "candidates": pl.List(pl.String),
-        "clicked": pl.List(pl.Int8),
-    }
-)
+IMPRESSION_SCHEMA: dict[str, pl.DataType] = {
+    "line": pl.Int64(),
+    "impression": pl.String(),
+    "reader": pl.String(),
+    "time": pl.Datetime("us"),
+    "history": pl.List(pl.String),
+    "candidates": pl.List(pl.String),
+    "clicked": pl.List(pl.Int8),
+}
 """A block of impressions; ``clicked`` is 1 or 0 for each candidate, -1 where it is not told."""
 
 
@@ -66,22 +63,15 @@ class BadRows:
 
     def __init__(self, policy: Literal["stop", "skip"], aside: Path) -> None:
         self.policy, self.aside, self.count = policy, aside, 0
-        self._file: IO[str] | None = None
 
     def add(self, error: BadRowError, row: str) -> None:
         """Raise ``error``, or write it and the ``row`` to the file of bad rows."""
         if self.policy == "stop":
             raise error
-        if self._file is None:
-            self._file = self.aside.open("w", encoding="utf-8")
-        entry = {"file": str(error.file), "line": error.line, "field": error.field, "problem": str(error), "row": row}
-        self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        entry = {"file": str(error.file), "line": error.line, "field": error.field}
+        with self.aside.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({**entry, "problem": str(error), "row": row}, ensure_ascii=False) + "\n")
         self.count += 1
-
-    def close(self) -> None:
-        """Finish the file of bad rows."""
-        if self._file is not None:
-            self._file.close()
 
 
 def text_blocks(file: Path, bad: BadRows, progress: Progress) -> Iterator[tuple[list[int], list[str]]]:
@@ -92,43 +82,45 @@ def text_blocks(file: Path, bad: BadRows, progress: Progress) -> Iterator[tuple[
         BadRowError: a line is not UTF-8 (unless bad rows are set aside).
     """
     try:
-        total = file.stat().st_size
+        stream = file.open("rb")
     except OSError as error:
         raise CounterpointError(f"{file}: cannot be read ({error.strerror}); check the path.") from error
-    if total == 0:
-        raise CounterpointError(f"{file}: the file is empty; put the data there or name another folder.")
-    number, rest, done = 1, b"", 0
-    with file.open("rb") as stream:
+    with stream:
+        total = file.stat().st_size
+        if total == 0:
+            raise CounterpointError(f"{file}: the file is empty; put the data there or name another folder.")
+        number, rest, done = 1, b"", 0
         while chunk := stream.read(BLOCK_BYTES):
-            done += len(chunk)
+            chunk = chunk if done else chunk.removeprefix(codecs.BOM_UTF8)
+            done = stream.tell()
             chunk = rest + chunk
             end = len(chunk) if done >= total else chunk.rfind(b"\n") + 1
             chunk, rest = chunk[:end], chunk[end:]
             if chunk:
-                raw = chunk.removesuffix(b"\n").split(b"\n")
-                numbers = list(range(number, number + len(raw)))
-                number += len(raw)
-                yield _decoded(file, numbers, raw, bad)
+                chunk = chunk.removesuffix(b"\n")
+                yield _decoded(file, number, chunk, bad)
+                number += chunk.count(b"\n") + 1
             progress(f"reading {file.parent.name}/{file.name}", done, total)
 
 
-def _decoded(file: Path, numbers: list[int], raw: list[bytes], bad: BadRows) -> tuple[list[int], list[str]]:
-    """Return the lines as text, in one go where all are UTF-8."""
+def _decoded(file: Path, first: int, chunk: bytes, bad: BadRows) -> tuple[list[int], list[str]]:
+    """Return the numbers and texts of the lines, in one go where all are UTF-8."""
     try:
-        lines = b"\n".join(raw).decode("utf-8").split("\n")
+        lines = chunk.decode("utf-8").split("\n")
+        numbers = list(range(first, first + len(lines)))
     except UnicodeDecodeError:
-        kept: list[tuple[int, str]] = []
-        for number, line in zip(numbers, raw, strict=True):
+        numbers, lines = [], []
+        for number, line in enumerate(chunk.split(b"\n"), first):
             try:
-                kept.append((number, line.decode("utf-8")))
+                lines.append(line.decode("utf-8"))
+                numbers.append(number)
             except UnicodeDecodeError as error:
                 problem = f"byte {error.start + 1} of the line is not UTF-8"
                 bad.add(
                     BadRowError(file, number, "text", problem, "save the file as UTF-8"),
                     line.decode("utf-8", errors="replace"),
                 )
-        return [number for number, _ in kept], [line.removesuffix("\r") for _, line in kept]
-    if "\r" in lines[0]:
+    if b"\r" in chunk:
         lines = [line.removesuffix("\r") for line in lines]
     return numbers, lines
 

@@ -47,12 +47,15 @@ def assign_splits(arrays: Path, roles: Sequence[Role], *, validation_days: int, 
         test_days: days.
     """
     part, time, clicked, offsets = (
-        np.load(arrays / f"{name}.npy", mmap_mode="r") for name in ("part", "time", "clicked", "candidate_offsets")
+        np.load(arrays / f"{name}.npy", mmap_mode="r")
+        for name in ("part", "time", "clicked", "candidate_offsets")
     )
     unlabelled = _unlabelled_parts(part, clicked[offsets[:-1]] < 0 if len(part) else part, len(roles))
     tested = any(role == "test" and not unlabelled[number] for number, role in enumerate(roles))
     fixed = {
-        number: _UNLABELLED if unlabelled[number] else {"dev": _VALIDATION if tested else _TEST, "test": _TEST}[role]
+        number: _UNLABELLED
+        if unlabelled[number]
+        else {"dev": _VALIDATION if tested else _TEST, "test": _TEST}[role]
         for number, role in enumerate(roles)
         if role in ("dev", "test")
     }
@@ -77,7 +80,10 @@ def _unlabelled_parts(
     part: UInt8[np.ndarray, " impressions"], untold: UInt8[np.ndarray, " impressions"], parts: int
 ) -> list[bool]:
     """Return for each part whether its clicks are not told."""
-    return [bool(untold[np.argmax(part == number)]) if (part == number).any() else False for number in range(parts)]
+    return [
+        bool(untold[np.argmax(part == number)]) if (part == number).any() else False
+        for number in range(parts)
+    ]
 
 
 def _boundaries(
@@ -93,7 +99,10 @@ def _boundaries(
         test = int(days[-test_days]) * _DAY if test_days else never
         validation = int(days[-wanted]) * _DAY if validation_days else test
         tests = f"last {test_days} day(s): test, the {validation_days} before: validation"
-        return (validation, test), tests if test_days else f"last {validation_days} training day(s): validation"
+        return (
+            validation,
+            test,
+        ), tests if test_days else f"last {validation_days} training day(s): validation"
     in_order = np.sort(time)
     cut = [int(in_order[min(int(len(time) * share), len(time) - 1)]) for share in (0.8, 0.9)]
     if not test_days:

@@ -9,9 +9,10 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int, Shaped
 
-from counterpoint.errors import CounterpointError
+from counterpoint.errors import CounterpointError, UsageError, nearest
 from counterpoint.files import read_json
 from counterpoint.news.data.arrays import gather, ranges
+from counterpoint.tasks.classification import IGNORE
 
 FORMAT = 1
 UNKNOWN = 0
@@ -62,9 +63,12 @@ class Store:
         if not (path / "manifest.json").is_file():
             raise CounterpointError(f"{path}: not a prepared store; run counterpoint prepare first.")
         self.manifest: dict[str, Any] = read_json(path / "manifest.json")
-        if self.manifest.get("format") != FORMAT:
+        self._arrays: dict[str, Shaped[np.ndarray, " values"]] = {}
+        self._renumbering: dict[str, Int[np.ndarray, " names"]] = {}
+        version = self.manifest.get("format")
+        if version != FORMAT:
             raise CounterpointError(
-                f"{path}: a store of version {self.manifest.get('format')}, this program reads version {FORMAT}; "
+                f"{path}: a store of version {version}, this program reads version {FORMAT}; "
                 "prepare the data again."
             )
 
@@ -73,8 +77,8 @@ class Store:
         made = self.manifest["tokenizer"]
         if made["fingerprint"] != fingerprint:
             raise CounterpointError(
-                f"{self.path}: tokenised for {made['name']!r}, not for {tokenizer!r}; prepare the data again with "
-                f"--encoder {tokenizer}."
+                f"{self.path}: tokenised for {made['name']!r}, not for {tokenizer!r}; prepare the data again "
+                f"with --encoder {tokenizer}."
             )
         if made["max_title_tokens"] != max_title_tokens:
             raise CounterpointError(
@@ -88,16 +92,26 @@ class Store:
         counts: dict[str, int] = self.manifest["counts"]
         return counts
 
-    @property
+    @cached_property
     def labels(self) -> dict[str, list[str]]:
         """The names of categories, subcategories and entity types, by number."""
         labels: dict[str, list[str]] = self.manifest["labels"]
         return labels
 
+    def use_labels(self, labels: dict[str, list[str]]) -> None:
+        """Number categories and entity types as a model does; names that it does not know get -100."""
+        own: dict[str, list[str]] = self.manifest["labels"]
+        for field, names in labels.items():
+            numbers = {name: number for number, name in enumerate(names)}
+            self._renumbering[field] = np.array(
+                [numbers.get(name, IGNORE) for name in own[field]], dtype=np.int32
+            )
+        self.labels = labels
+
     @cached_property
     def articles(self) -> pl.DataFrame:
         """Ids and texts; row 0 is the unknown article."""
-        return pl.read_parquet(self.path / "articles.parquet", columns=["article", "title", "category", "published"])
+        return self._table("articles", ["article", "title", "category", "published"])
 
     @cached_property
     def article_rows(self) -> dict[str, int]:
@@ -106,7 +120,9 @@ class Store:
 
     def labels_of(self, field: str) -> Int[np.ndarray, " articles"]:
         """Return each article's label under ``category`` or ``subcategory``, -100 where it has none."""
-        return self._array(f"{field}_labels")
+        labels = self._array(f"{field}_labels")
+        renumbering = self._renumbering.get(field)
+        return labels if renumbering is None else _renumbered(labels, renumbering)
 
     def truth(self, rows: Int[np.ndarray, " impressions"]) -> Float[np.ndarray, " candidates"] | None:
         """Return the true click probability of every candidate, which only simulated data knows."""
@@ -121,6 +137,10 @@ class Store:
         offsets = self._array("title_offsets")
         tokens, lengths = gather(self._array("title_tokens"), offsets, articles)
         tags, _ = gather(self._array("title_tags"), offsets, articles)
+        renumbering = self._renumbering.get("entity_types")
+        if renumbering is not None:
+            types = _renumbered(np.where(tags > 0, (tags - 1) // 2, IGNORE), renumbering)
+            tags = np.where(tags > 0, np.where(types >= 0, 2 * types + 2 - tags % 2, IGNORE), tags)
         return tokens, tags, lengths
 
     def title_lengths(self) -> Int[np.ndarray, " articles"]:
@@ -131,12 +151,17 @@ class Store:
         """Return the rows of a split, in the order of the files.
 
         Raises:
-            CounterpointError: the store has no such split.
+            UsageError: there are no splits of that name.
+            CounterpointError: the store has nothing in that split.
         """
-        known = [split for split in SPLITS if self.manifest["splits"].get(split)]
-        if name not in known:
-            raise CounterpointError(f"{self.path}: no impressions in split {name!r}; it has {', '.join(known)}.")
-        return np.flatnonzero(np.asarray(self._array("split")) == SPLITS.index(name))  # type: ignore[arg-type]
+        if name not in SPLITS:
+            raise UsageError(
+                f"no split is called {name!r}{nearest(name, SPLITS)}; known: {', '.join(SPLITS)}."
+            )
+        if not self.manifest["splits"][name]:
+            filled = ", ".join(split for split in SPLITS if self.manifest["splits"][split])
+            raise CounterpointError(f"{self.path}: no impressions in split {name!r}; choose among {filled}.")
+        return np.flatnonzero(np.asarray(self._array("split")) == SPLITS.index(name))
 
     def impressions(self, rows: Int[np.ndarray, " impressions"]) -> Impressions:
         """Return the impressions at ``rows``."""
@@ -156,8 +181,6 @@ class Store:
         self, rows: Int[np.ndarray, " histories"], most: int
     ) -> tuple[Int[np.ndarray, " articles"], Int[np.ndarray, " histories"]]:
         """Return the ``most`` recent articles of each history, oldest first, and how many those are."""
-        from counterpoint.news.data.arrays import ranges
-
         offsets = self._array("history_offsets")
         ends = np.asarray(offsets[rows + 1])
         lengths = np.minimum(ends - offsets[rows], most)
@@ -166,15 +189,21 @@ class Store:
     def shown_on_last_day(self) -> Int[np.ndarray, " articles"]:
         """Return the articles that were candidates in the last 24 hours of the data."""
         time = self._array("time")
-        shown = self.impressions(np.flatnonzero(time >= time.max() - _DAY))
-        articles = np.unique(shown.candidates)
-        return articles[articles != UNKNOWN]
+        shown = self.impressions(np.flatnonzero(time >= time.max() - _DAY)).candidates
+        return np.unique(shown[shown != UNKNOWN])
 
     def impression_ids(self, rows: Int[np.ndarray, " impressions"]) -> list[str]:
         """Return the ids of the impressions at ``rows``."""
-        table = pl.scan_parquet(self.path / "impressions.parquet").select("impression")
-        ids: list[str] = table.collect()["impression"][rows].to_list()
+        ids: list[str] = self._table("impressions", ["impression"])["impression"][rows].to_list()
         return ids
+
+    def _table(self, name: str, columns: list[str]) -> pl.DataFrame:
+        try:
+            return pl.read_parquet(self.path / f"{name}.parquet", columns=columns, glob=False)
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise CounterpointError(
+                f"{self.path / name}.parquet: missing or cut short ({error}); prepare the data again."
+            ) from error
 
     def _array(self, name: str) -> Shaped[np.ndarray, " values"]:
         array = self._arrays.get(name)
@@ -183,11 +212,15 @@ class Store:
                 array = np.load(self.path / "arrays" / f"{name}.npy", mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError) as error:
                 raise CounterpointError(
-                    f"{self.path}: the array {name!r} is missing or cut short ({error}); prepare the data again."
+                    f"{self.path}: the array {name!r} is missing or cut short ({error}); prepare the data "
+                    "again."
                 ) from error
             self._arrays[name] = array
         return array
 
-    @cached_property
-    def _arrays(self) -> dict[str, Shaped[np.ndarray, " values"]]:
-        return {}
+
+def _renumbered(
+    labels: Int[np.ndarray, " labels"], numbers: Int[np.ndarray, " names"]
+) -> Int[np.ndarray, " labels"]:
+    """Return ``labels`` with other numbers for the same names; -100 stays."""
+    return np.append(numbers, IGNORE)[np.where(labels == IGNORE, len(numbers), labels)]

@@ -18,14 +18,16 @@ def copy_truth(parts: Sequence[Part], arrays: Path) -> bool:
     The probabilities of ``FOLDER/train`` stand in ``FOLDER/truth/train.parquet``. Where they do not fit the
     impressions that were kept (rows were set aside), there is no truth to compare with.
     """
-    files = [part.impressions.parent.parent / "truth" / f"{part.impressions.parent.name}.parquet" for part in parts]
+    files = [
+        part.impressions.parent.parent / "truth" / f"{part.impressions.parent.name}.parquet" for part in parts
+    ]
     if not all(file.is_file() for file in files):
         return False
     offsets = np.load(arrays / "candidate_offsets.npy", mmap_mode="r")
     truth = GrowingArray(arrays / "truth.npy", np.float32)
     row = 0
     for file in files:
-        table = pl.scan_parquet(file).select("position_free")
+        table = pl.scan_parquet(file, glob=False).select("position_free")
         for start in range(0, table.select(pl.len()).collect().item(), _BLOCK):
             block = table.slice(start, _BLOCK).collect()["position_free"]
             lengths = np.diff(offsets[row : row + len(block) + 1])

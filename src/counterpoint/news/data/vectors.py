@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from jaxtyping import Float32
 
 from counterpoint.errors import BadRowError, CounterpointError
-from counterpoint.news.data.arrays import GrowingArray
 
 
 def copy_vectors(files: Sequence[Path], folder: Path) -> dict[str, int]:
@@ -24,23 +24,19 @@ def copy_vectors(files: Sequence[Path], folder: Path) -> dict[str, int]:
     """
     counts: dict[str, int] = {}
     for kind in ("entity", "relation"):
-        ids: dict[str, int] = {}
-        size = 0
-        values = GrowingArray(folder / f"{kind}_values.npy", np.float32)
+        vectors: dict[str, Float32[np.ndarray, " size"]] = {}
         for file in (file for file in files if file.name.startswith(kind)):
-            size = _read(file, ids, size, values)
-        values.close()
-        if ids:
-            flat = np.load(values.path, mmap_mode="r")
-            np.save(folder / f"{kind}_vectors.npy", flat.reshape(len(ids), size))
-            pl.DataFrame({"id": list(ids)}).write_parquet(folder / f"{kind}_vectors.parquet")
-            counts[f"{kind} vectors"] = len(ids)
-        values.path.unlink()
+            _read(file, vectors)
+        if vectors:
+            np.save(folder / f"{kind}_vectors.npy", np.stack(list(vectors.values())))
+            pl.DataFrame({"id": list(vectors)}).write_parquet(folder / f"{kind}_vectors.parquet")
+            counts[f"{kind} vectors"] = len(vectors)
     return counts
 
 
-def _read(file: Path, ids: dict[str, int], size: int, values: GrowingArray) -> int:
-    """Append the vectors of ids not yet known; return the number of numbers in a vector."""
+def _read(file: Path, vectors: dict[str, Float32[np.ndarray, " size"]]) -> None:
+    """Add the vectors of ids not yet known."""
+    size = len(next(iter(vectors.values()), ()))
     try:
         with file.open(encoding="utf-8") as stream:
             for number, line in enumerate(stream, 1):
@@ -51,11 +47,10 @@ def _read(file: Path, ids: dict[str, int], size: int, values: GrowingArray) -> i
                     vector = np.empty(0, dtype=np.float32)
                 if not len(vector) or (size and len(vector) != size):
                     problem = f"{len(numbers)} columns that are not {size or 'some'} numbers"
-                    raise BadRowError(file, number, "vector", problem, "restore the original file or remove it")
+                    raise BadRowError(
+                        file, number, "vector", problem, "restore the original file or remove it"
+                    )
                 size = len(vector)
-                if name not in ids:
-                    ids[name] = len(ids)
-                    values.append(vector)
+                vectors.setdefault(name, vector)
     except UnicodeDecodeError as error:
         raise CounterpointError(f"{file}: not UTF-8 ({error.reason}); restore the original file.") from error
-    return size

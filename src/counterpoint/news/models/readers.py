@@ -18,8 +18,7 @@ class AttentiveReader(nn.Module):
     def __init__(self, size: int, query_size: int) -> None:
         super().__init__()
         self.attention = AdditiveAttention(size, query_size)
-        self.cold = nn.Parameter(torch.empty(size))
-        nn.init.normal_(self.cold, std=0.02)
+        self.cold = nn.Parameter(torch.zeros(size))
 
     def forward(
         self,

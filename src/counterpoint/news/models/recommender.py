@@ -47,9 +47,9 @@ class Recommender(nn.Module):
         """Return the loss of every task on a batch; auxiliary tasks see each distinct title once."""
         states, pooled, seen = self._encode(batch)
         articles = self.score.articles(pooled)
-        readers, _ = self.reader(articles, batch.history)
-        scores = torch.einsum("rs,rcs->rc", self.score.readers(readers), nn.functional.embedding(batch.candidates, articles))
-        losses = {"click": nce_loss(scores)}
+        readers = self.score.readers(self.reader(articles, batch.history)[0])
+        candidates = nn.functional.embedding(batch.candidates, articles)
+        losses = {"click": nce_loss(torch.einsum("rs,rcs->rc", readers, candidates))}
         if self.category is not None:
             losses["category"] = self.category.loss(pooled[:seen], batch.categories[:seen])
         if self.entities is not None:
@@ -98,9 +98,15 @@ def pretrained_encoder(recipe: NewsRecipe) -> ArticleEncoder:
 
 
 def untrained(recipe: NewsRecipe) -> Recommender:
-    """Return the recommender of a recipe before any training, without auxiliary tasks."""
+    """Return the recommender of a recipe before any training, without auxiliary tasks.
+
+    An encoder of random weights is the one that training starts from; torch's generator is left as it was.
+    """
     alone = recipe.model_copy(update={"tasks": ("click",)})
-    return build(alone, {"category": [], "subcategory": [], "entity_types": []}, encoder=pretrained_encoder(recipe))
+    labels: dict[str, list[str]] = {"category": [], "subcategory": [], "entity_types": []}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.training.seed)
+        return build(alone, labels, encoder=pretrained_encoder(recipe))
 
 
 _SCORES: dict[str, type[Dot] | type[ScaledCosine]] = {"dot": Dot, "scaled_cosine": ScaledCosine}

