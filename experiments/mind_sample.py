@@ -19,10 +19,9 @@ from counterpoint import api
 from counterpoint.cli import show
 from counterpoint.evaluation.impressions import METRICS
 from counterpoint.evaluation.significance import mean_and_spread, paired_bootstrap
-from counterpoint.evaluation.tables import OPTIMUM
 from counterpoint.files import read_json, write_json
 from counterpoint.news import workload
-from counterpoint.news.evaluate import evaluate
+from counterpoint.news.evaluate import Outcome, evaluate
 from counterpoint.run import Run
 
 ROWS = {
@@ -64,85 +63,87 @@ def main() -> None:
 
 def _results(data: Path, runs: Path, seeds: int) -> dict[str, Any]:
     """Train, evaluate and compare."""
-    metrics: dict[str, list[dict[str, float]]] = {name: [] for name in ROWS}
+    metrics: dict[str, list[dict[str, float | None]]] = {name: [] for name in ROWS}
     aucs: dict[str, list[np.ndarray]] = {name: [] for name in ROWS}
-    conflicts: dict[str, list[float]] = {name: [] for name in ROWS}
-    floors: dict[str, Any] = {}
+    conflicts: dict[str, list[float | None]] = {name: [] for name in ROWS}
     for seed in range(seeds):
         for name in ROWS:
             run = runs / f"{name}-seed{seed}"
+            show.say(f"{name}, seed {seed}")
             with show.progress() as progress:
-                show.say(f"{name}, seed {seed}")
                 api.train(name, data=data, out=run, seed=seed, resume=True, progress=progress)
-                record = api.evaluate(run, data=data, progress=progress)
-            metrics[name].append(
-                {key: value for key, value in record["metrics"].items() if value is not None}
-            )
-            floors = record["floors"]
-            aucs[name].append(_per_impression(run, data))
+            outcome = _outcome(run, data)
+            metrics[name].append(outcome.record["metrics"])
+            aucs[name].append(outcome.ranking.per_impression["auc"])
             conflicts[name].append(_conflicts(run))
     mean_auc = {name: np.mean(values, axis=0) for name, values in aucs.items()}
+    content = outcome.floors["content"].per_impression["auc"]
     return {
         "command": f"python -m experiments.mind_sample --seeds {seeds}",
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, no GPU, torch {torch.__version__}",
-        "impressions": len(mean_auc[BASELINE]),
+        "impressions": outcome.ranking.scored,
         "seeds": list(range(seeds)),
         "metrics": metrics,
-        "conflict share": conflicts,
-        "floors": {name: values for name, values in floors.items() if name != OPTIMUM},
-        "auc against bert": {
-            name: paired_bootstrap(values, mean_auc[BASELINE])._asdict()
+        "share of conflicts": conflicts,
+        "floors": outcome.record["floors"],
+        "auc against": {
+            name: {
+                rival: paired_bootstrap(values, baseline)._asdict()
+                for rival, baseline in ((BASELINE, mean_auc[BASELINE]), ("content", content))
+            }
             for name, values in mean_auc.items()
-            if name != BASELINE
         },
     }
 
 
-def _per_impression(run: Path, data: Path) -> np.ndarray:
-    """Return the AUC of every impression of the test split."""
+def _outcome(run: Path, data: Path) -> Outcome:
+    """Return the evaluation of a run's best model on the test split, floors beside it."""
     recipe = workload.NewsRecipe.model_validate(Run.open(run).recipe_table())
     store = api.prepare(data, recipe=run / "recipe.toml")
-    model = workload.load(Run.open(run).model, recipe)
-    auc: np.ndarray = evaluate(model, recipe, store, "test", with_floors=False).ranking.per_impression["auc"]
-    return auc
+    model = workload.load(Run.open(run).model, recipe, store)
+    return evaluate(model, recipe, store, "test")
 
 
-def _conflicts(run: Path) -> float:
-    """Return the share of steps in which gradients that were taken apart were in conflict."""
+def _conflicts(run: Path) -> float | None:
+    """Return the share of gradient pairs in conflict over the steps that took more than one gradient."""
     rates = [json.loads(line)["conflict_rate"] for line in (run / "balance.jsonl").open(encoding="utf-8")]
     known = [rate for rate in rates if rate is not None]
-    return float(np.mean(known)) if known else float("nan")
+    return float(np.mean(known)) if known else None
 
 
 def _table(result: dict[str, Any]) -> str:
     """Return the results as a Markdown table with what is needed to repeat them."""
+    names = " | ".join(_NAMES[metric] for metric in METRICS)
     lines = [
-        "| | AUC | MRR | nDCG@5 | nDCG@10 | AUC against `bert`, 95 % interval |",
-        "|---|---|---|---|---|---|",
+        f"| | {names} | AUC against `{BASELINE}` | against the content floor |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, label in ROWS.items():
         cells = []
         for metric in METRICS:
             mean, spread = mean_and_spread([seed[metric] for seed in result["metrics"][name]])
             cells.append(f"{mean:.4f} ± {spread:.4f}")
-        against = result["auc against bert"].get(name)
-        cells.append(
-            f"{against['mean_difference']:+.4f} ({against['low']:+.4f} to {against['high']:+.4f}), "
-            f"p = {against['p_value']:.2f}"
-            if against
-            else ""
-        )
+        against = result["auc against"][name]
+        cells.append("" if name == BASELINE else _difference(against[BASELINE]))
+        cells.append(_difference(against["content"]))
         lines.append(f"| {label} | {' | '.join(cells)} |")
     for name, floor in result["floors"].items():
-        lines.append(f"| *floor: {name}* | {' | '.join(f'{floor[metric]:.4f}' for metric in METRICS)} | |")
+        lines.append(f"| *floor: {name}* | {' | '.join(f'{floor[metric]:.4f}' for metric in METRICS)} | | |")
     seeds = ", ".join(map(str, result["seeds"]))
     lines += [
         "",
-        f"Mean ± standard deviation over seeds {seeds} on {result['impressions']} test impressions; the "
-        "interval is a paired bootstrap over impressions of the seeds' mean AUC. "
+        f"Mean ± standard deviation over seeds {seeds} on {result['impressions']} test impressions; "
+        "differences of the seeds' mean AUC with the 95 % interval of a paired bootstrap over impressions. "
         f"`{result['command']}`; {result['machine']}.",
     ]
     return "\n".join(lines)
+
+
+_NAMES = {"auc": "AUC", "mrr": "MRR", "ndcg@5": "nDCG@5", "ndcg@10": "nDCG@10"}
+
+
+def _difference(interval: dict[str, float]) -> str:
+    return f"{interval['mean_difference']:+.4f} ({interval['low']:+.4f} to {interval['high']:+.4f})"
 
 
 if __name__ == "__main__":

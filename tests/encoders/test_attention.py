@@ -21,7 +21,9 @@ def test_weights_are_those_of_equation_one():
     vectors = torch.tensor([[0.5, 0.0], [0.0, 0.5], [1.0, 1.0]])
     # tanh(0.5) = 0.46212, tanh(1) = 0.76159, tanh(2) = 0.96403
     logits = attention.logits(vectors)
-    torch.testing.assert_close(logits, torch.tensor([0.46212, -0.76159, 0.76159 - 0.96403]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        logits, torch.tensor([0.46212, -0.76159, 0.76159 - 0.96403]), atol=1e-5, rtol=0
+    )
     weights = attention.weights(logits[None], torch.tensor([[True, True, True]]))
     # e^0.46212 = 1.58743, e^-0.76159 = 0.46692, e^-0.20244 = 0.81674
     expected = torch.tensor([[1.58743, 0.46692, 0.81674]]) / 2.87109

@@ -63,7 +63,9 @@ def write_run(folder, *, name="mtrec", method="mtrec", seed=0, steps=3000, **eva
         "started": "2026-03-01T09:00:00",
         "finished": "2026-03-01T13:12:09",
         "seconds": 15129.4,
-        "store": {"manifest": {"articles": 51282, "impressions": {"train": 126544, "validation": 30421}}},
+        "store": {
+            "manifest": {"counts": {"articles": 51282}, "splits": {"train": 126544, "validation": 30421}}
+        },
     }
     training, balance = [], []
     for step in range(1, steps + 1):

@@ -6,7 +6,23 @@ from counterpoint.errors import CounterpointError
 from counterpoint.news.batches import TrainingBatches, padded
 from counterpoint.tasks.classification import IGNORE
 
-WORDS = "apple bread chair dance eagle fruit grass house island juice knife lemon music night ocean".split()
+WORDS = [
+    "apple",
+    "bread",
+    "chair",
+    "dance",
+    "eagle",
+    "fruit",
+    "grass",
+    "house",
+    "island",
+    "juice",
+    "knife",
+    "lemon",
+    "music",
+    "night",
+    "ocean",
+]
 CATEGORIES = ("sports", "food", "")
 
 
@@ -65,7 +81,9 @@ def names(batch, store):
     """Return the article id of every title of a batch, told by its tokens, and the tokens."""
     every = np.arange(len(store.articles))
     tokens, _, lengths = store.titles(every)
-    articles = dict(zip(map(tuple, np.split(tokens, np.cumsum(lengths)[:-1])), store.articles["article"], strict=True))
+    articles = dict(
+        zip(map(tuple, np.split(tokens, np.cumsum(lengths)[:-1])), store.articles["article"], strict=True)
+    )
     found = [tuple(title.tolist()) for pack in batch.packs for title in pack.tokens.split(pack.lengths)]
     return [articles[title] for title in found]
 

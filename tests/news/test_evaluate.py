@@ -162,7 +162,7 @@ def test_ties_are_counted(simulated, make_recipe, model_of):
     scores = score_impressions(model.eval(), index, simulated, shown, 50)
     tied = 0
     for start, stop in zip(shown.offsets[:-1], shown.offsets[1:], strict=True):
-        values, counts = np.unique(scores[start:stop], return_counts=True)
+        _, counts = np.unique(scores[start:stop], return_counts=True)
         tied += counts[counts > 1].sum()
     assert record["counts"]["tied candidates"] == tied
     # The cold vector starts at zero, so all candidates of cold readers tie.

@@ -72,9 +72,7 @@ def test_tasks_share_the_encoder_and_nothing_else(make_recipe, simulated, model_
     for task, loss in model.losses(batch).items():
         model.zero_grad()
         loss.backward(retain_graph=True)
-        reached[task] = {
-            name for name, parameter in model.named_parameters() if parameter.grad is not None
-        }
+        reached[task] = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
     encoder = {name for name, _ in model.named_parameters() if name.startswith("encoder.")}
     own = {task: {name.split(".")[0] for name in names - encoder} for task, names in reached.items()}
     assert own == {"click": {"reader", "score"}, "category": {"category"}, "entities": {"entities"}}
@@ -86,9 +84,7 @@ def test_heads_fit_the_labels(make_recipe, simulated, model_of):
     kinds = len(simulated.labels["entity_types"])
     assert kinds > 1
     plain = model_of(make_recipe())
-    typed = model_of(
-        make_recipe(entities={"scheme": "bio-typed"}, category={"field": "subcategory"})
-    )
+    typed = model_of(make_recipe(entities={"scheme": "bio-typed"}, category={"field": "subcategory"}))
     assert plain.category.output.out_features == len(simulated.labels["category"])
     assert typed.category.output.out_features == len(simulated.labels["subcategory"])
     assert plain.entities.output.out_features == 3
@@ -113,9 +109,13 @@ def test_a_share_of_the_titles_gives_the_same_auxiliary_losses_on_average(
     news = [
         f'N{n}\t{"ab"[n % 2]}\ts\t{word} {word}\t\t\t[{{"Label": "x", "Type": "P", "WikidataId": "Q1", '
         f'"Confidence": 1.0, "OccurrenceOffsets": [0], "SurfaceForms": ["{word}"]}}]\t[]'
-        for n, word in enumerate("apple bread chair dance eagle fruit grass house island juice".split())
+        for n, word in enumerate(
+            ["apple", "bread", "chair", "dance", "eagle", "fruit", "grass", "house", "island", "juice"]
+        )
     ]
-    behaviors = [f"{day}\tU1\t11/{day}/2019 8:00:00 AM\tN0 N1 N2 N3 N4 N5\tN6-1 N7-0 N8-0 N9-0" for day in (11, 12, 13)]
+    behaviors = [
+        f"{day}\tU1\t11/{day}/2019 8:00:00 AM\tN0 N1 N2 N3 N4 N5\tN6-1 N7-0 N8-0 N9-0" for day in (11, 12, 13)
+    ]
     store = store_of(mind_folder("ten", news=news, behaviors=behaviors))
     model = model_of(make_recipe()).eval()
 

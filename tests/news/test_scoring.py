@@ -32,7 +32,9 @@ def encoded(model, store, articles):
     tokens, _, lengths = store.titles(articles)
     titles = np.split(tokens.astype(np.int64), np.cumsum(lengths)[:-1])
     bert = model.encoder.model
-    return torch.stack([bert(input_ids=torch.tensor(title[None])).last_hidden_state[0, 0] for title in titles])
+    return torch.stack(
+        [bert(input_ids=torch.tensor(title[None])).last_hidden_state[0, 0] for title in titles]
+    )
 
 
 @torch.no_grad()
@@ -45,7 +47,9 @@ def naive_scores(model, store, shown):
         reader = model.reader.cold
         if len(history):
             clicked = model.score.articles(encoded(model, store, history))
-            logits = torch.tanh(clicked @ model.reader.attention.project.weight.T) @ model.reader.attention.query
+            logits = (
+                torch.tanh(clicked @ model.reader.attention.project.weight.T) @ model.reader.attention.query
+            )
             reader = torch.softmax(logits, 0) @ clicked
         reader = model.score.readers(reader[None])[0]
         scores.append(model.score.articles(encoded(model, store, candidates)) @ reader)
@@ -58,9 +62,7 @@ def index_of(model, store, shown):
 
 
 @pytest.mark.parametrize("score", ["dot", "scaled_cosine"])
-def test_scores_are_those_of_encoding_every_impression_anew(
-    score, make_model, simulated, shown, monkeypatch
-):
+def test_scores_are_those_of_encoding_every_impression_anew(score, make_model, simulated, shown, monkeypatch):
     few = simulated.impressions(shown.rows[:25])
     model = make_model(model={"score": score})
     expected = naive_scores(model, simulated, few)

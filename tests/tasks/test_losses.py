@@ -52,7 +52,9 @@ def test_category_prediction_and_accuracy():
 
 
 def test_tagging_loss_sums_over_tokens_and_averages_over_titles():
-    states = torch.tensor([[9.0, 9.0], [1.0, 0.0], [0.0, 2.0], [9.0, 9.0], [9.0, 9.0], [0.0, 1.0], [9.0, 9.0]])
+    states = torch.tensor(
+        [[9.0, 9.0], [1.0, 0.0], [0.0, 2.0], [9.0, 9.0], [9.0, 9.0], [0.0, 1.0], [9.0, 9.0]]
+    )
     tags = torch.tensor([IGNORE, 0, 1, IGNORE, IGNORE, 0, IGNORE])  # two titles: two tokens and one
     weight = [[1.0, 0.0], [0.0, 1.0], [-100.0, -100.0]]
     tokens = [math.log(1 + math.exp(-1)), math.log(1 + math.exp(-2)), math.log(1 + math.exp(1))]

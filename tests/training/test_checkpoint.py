@@ -100,7 +100,7 @@ def test_no_checkpoint_is_half_written(trained, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "write_json", full)
-    with pytest.raises(CounterpointError, match="step-00000002: writing failed .No space left"):
+    with pytest.raises(CounterpointError, match=r"step-00000002: writing failed \(No space left"):
         save_checkpoint(tmp_path, model, optimizer, {}, {"step": 2})
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
 

@@ -39,7 +39,7 @@ def train(toy, batches, settings):
     return go
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     pass
 
 
@@ -49,7 +49,7 @@ def stop_at(step):
     class Until(list):
         def append(self, place):
             if place[0] == step:
-                raise Stopped
+                raise StoppedError
 
     return Until()
 
@@ -104,7 +104,7 @@ def test_an_interrupted_run_ends_with_the_same_weights_and_logs(step, method, tr
     given = {"checkpoint_every": 4, "validate_every": 3}
     values = [0.5, 0.6, 0.7, 0.4]
     expected = train(whole, method, values=values, **given)
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         train(broken, method, values=values, seen=stop_at(step), **given)
     # Steps 4, 6 and 8 have a checkpoint before they could be interrupted; validations are every third step.
     reached = max(place for place in (0, 4, 6, 8) if place < step)
@@ -113,7 +113,10 @@ def test_an_interrupted_run_ends_with_the_same_weights_and_logs(step, method, tr
         assert torch.equal(model.state_dict()[name], value), name
     assert lines(broken, "balance") == lines(whole, "balance")
     timeless = [
-        [{key: value for key, value in line.items() if key != "examples_per_second"} for line in lines(run, "metrics")]
+        [
+            {key: value for key, value in line.items() if key != "examples_per_second"}
+            for line in lines(run, "metrics")
+        ]
         for run in (whole, broken)
     ]
     assert timeless[0] == timeless[1]
@@ -123,7 +126,7 @@ def test_an_interrupted_run_ends_with_the_same_weights_and_logs(step, method, tr
 
 def test_what_a_killed_process_left_behind_is_removed(train, new_run):
     run = new_run()
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         train(run, seen=stop_at(5), checkpoint_every=2)
     for leftover in (run.path / ".model.abc.part", run.path / "checkpoints" / ".step-00000006.abc.part"):
         leftover.mkdir()
@@ -233,7 +236,9 @@ def test_steps_that_are_not_finite_are_left_out_and_counted(spoil, train, toy, n
 def test_a_head_whose_gradient_is_not_finite_is_noticed(train, toy, new_run):
     run, model = new_run(), toy()
     weight = model.heads["b"].weight
-    Broken(model, {2}, lambda loss: loss + torch.where(torch.tensor(True), 0.0, (weight - weight).sqrt()).sum())
+    Broken(
+        model, {2}, lambda loss: loss + torch.where(torch.tensor(True), 0.0, (weight - weight).sqrt()).sum()
+    )
     train(run, model=model)
     assert all(value.isfinite().all() for value in model.state_dict().values())
     assert lines(run, "metrics")[-1]["steps_not_finite"] == 1
@@ -242,7 +247,9 @@ def test_a_head_whose_gradient_is_not_finite_is_noticed(train, toy, new_run):
 def test_ten_steps_running_that_are_not_finite_stop_the_training(train, toy, new_run):
     run, model = new_run(), toy()
     Broken(model, {1, *range(3, 13)}, lambda loss: loss * float("nan"))
-    with pytest.raises(CounterpointError, match=r"10 steps running .* step 12\); lower training\.learning_rate"):
+    with pytest.raises(
+        CounterpointError, match=r"10 steps running .* step 12\); lower training\.learning_rate"
+    ):
         train(run, model=model, epochs=9)
     assert len(lines(run, "balance")) == 12
 

@@ -46,7 +46,12 @@ def start(tiny_encoder, site, tmp_path):
         launcher = [] if processes == 1 else ["-m", "torch.distributed.run", "--standalone"]
         script = tmp_path / "train.py"
         script.write_text(SCRIPT)
-        command = [sys.executable, *launcher, *([f"--nproc_per_node={processes}"] if launcher else []), script]
+        command = [
+            sys.executable,
+            *launcher,
+            *([f"--nproc_per_node={processes}"] if launcher else []),
+            script,
+        ]
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(sys.path),

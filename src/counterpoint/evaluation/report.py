@@ -237,10 +237,11 @@ def _counts(groups: Sequence[Group]) -> Html:
     counted = {}
     for group in groups:
         run = group.runs[0]
-        counts = {split: evaluation.get("counts", {}) for split, evaluation in run.evaluations.items()}
+        manifest = (run.facts.get("store") or {}).get("manifest", {})
         counted[group.label] = {
-            "prepared store": (run.facts.get("store") or {}).get("manifest", {}),
-            **counts,
+            "prepared": manifest.get("counts", {}),
+            "split": manifest.get("splits", {}),
+            **{split: evaluation.get("counts", {}) for split, evaluation in run.evaluations.items()},
         }
     return page.section("Data", page.facts(counted))
 

@@ -32,11 +32,13 @@ class Outcome:
         record: metrics, floors, slices, counts and warnings.
         ranking: the metrics of every impression.
         ranks: of every candidate, 1 the best.
+        floors: the rankings of the floors, where they were asked for.
     """
 
     record: Evaluation
     ranking: Ranking
     ranks: Int[np.ndarray, " candidates"]
+    floors: dict[str, Ranking]
 
 
 def evaluate(
@@ -71,10 +73,12 @@ def evaluate(
     ranking = impression_metrics(ranked, shown.clicked == 1, shown.offsets)
     metrics = {**ranking.metrics, **_auxiliary(index, recipe, store, shown)}
     record: Evaluation = {"split": split, "metrics": _told(metrics)}
+    rivals: dict[str, Ranking] = {}
     if with_floors:
         earlier = _earlier(store, split)
         record["intervals"] = _intervals(ranking)
-        record["floors"] = _floors(recipe, store, shown, earlier, progress)
+        rivals = _floors(recipe, store, shown, earlier, progress)
+        record["floors"] = {name: _told(rival.metrics) for name, rival in rivals.items()}
         record["slices"] = _slices(ranking, store, shown, earlier[:1])
         record["counts"] = {
             "impressions": len(shown),
@@ -85,7 +89,7 @@ def evaluate(
             "tied candidates": _ties(scores, shown),
         }
         record["warnings"] = floor_warnings(record)
-    return Outcome(record, ranking, ranked)
+    return Outcome(record, ranking, ranked, rivals)
 
 
 def _articles(store: Store, shown: Impressions, recipe: NewsRecipe) -> Int[np.ndarray, " articles"]:
@@ -124,8 +128,8 @@ def _shown(impressions: Impressions) -> floors.Shown:
 
 def _floors(
     recipe: NewsRecipe, store: Store, shown: Impressions, earlier: list[floors.Shown], progress: Progress
-) -> dict[str, dict[str, float | None]]:
-    """Return the metrics of every floor, and of the true probabilities where they are known."""
+) -> dict[str, Ranking]:
+    """Return the ranking of every floor, and of the true probabilities where they are known."""
     now = _shown(shown)
     published = store.articles["published"]
     born = (
@@ -145,9 +149,7 @@ def _floors(
     if truth is not None:
         scores[OPTIMUM] = truth
     return {
-        name: _told(
-            impression_metrics(ranks(values, shown.offsets), shown.clicked == 1, shown.offsets).metrics
-        )
+        name: impression_metrics(ranks(values, shown.offsets), shown.clicked == 1, shown.offsets)
         for name, values in scores.items()
     }
 
