@@ -47,8 +47,8 @@ def machine() -> str:
     can = torch.cpu.get_capabilities()
     fast = [name for name in ("avx512_bf16", "amx_bf16") if can.get(name)]
     return (
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {can.get('cpu_name', platform.machine())}, "
-        f"bfloat16 instructions: {', '.join(fast) or 'none'}"
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, "
+        f"{can.get('cpu_name', platform.machine())}, bfloat16 instructions: {', '.join(fast) or 'none'}"
     )
 
 

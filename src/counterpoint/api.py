@@ -211,7 +211,9 @@ def _opened(run: str | Path, data: str | Path | None, progress: Progress) -> tup
     if data is None and not where.exists():
         raise UsageError(f"{opened.path}: its prepared store {where} is gone; name the data with --data.")
     folder = opened.model
-    store = place.prepare(where, resolved, format_name=None, out=None, on_bad_row="stop", progress=progress)
+    store = place.prepare(
+        where, resolved, format_name=None, out=None, on_bad_row="stop", progress=progress, model=folder
+    )
     return opened, resolved, place.load(folder, resolved, store), store
 
 

@@ -62,8 +62,12 @@ class Workload(Protocol):
         out: Path | None,
         on_bad_row: Literal["stop", "skip"],
         progress: Progress,
+        model: Path | None = None,
     ) -> Any:
-        """Return the prepared store of ``data``, made on first use; ``data`` may be a store itself."""
+        """Return the prepared store of ``data``, made on first use; ``data`` may be a store itself.
+
+        A trained ``model`` brings what shapes a store, its tokenizer for one.
+        """
         ...
 
     def trainee(self, recipe: Any, store: Any) -> Trainee:

@@ -1,6 +1,7 @@
 import json
 import math
 import re
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -221,3 +222,19 @@ def test_simulated_news_goes_all_the_way(command, tiny, tmp_path):
     assert evaluated.code == 0, evaluated.err
     floors = json.loads((tmp_path / "result.json").read_text())["floors"]
     assert floors["optimum (simulated)"]["auc"] > floors["random"]["auc"]
+
+
+def test_a_run_needs_its_first_encoder_no_more(command, tiny_encoder, tmp_path, small_mind):
+    encoder, run = shutil.copytree(tiny_encoder, tmp_path / "encoder"), tmp_path / "run"
+    settings = ["--set", f"encoder.name={encoder}", "--set", "training.epochs=1"]
+    assert command("train", "mtrec", "--data", small_mind, "--out", run, *settings).code == 0
+    before = command("evaluate", run, "--json", tmp_path / "before.json")
+    assert "left out" not in before.err
+    shutil.rmtree(encoder)
+    after = command("evaluate", run, "--data", small_mind, "--json", tmp_path / "after.json")
+    assert after.code == 0, after.err
+    assert "content floor is left out" in " ".join(after.err.split())
+    results = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("before", "after")]
+    assert results[0]["metrics"] == results[1]["metrics"]
+    assert set(results[0]["floors"]) - set(results[1]["floors"]) == {"content"}
+    assert command("recommend", run, "--history", ARTICLES[0][0]).code == 0

@@ -1,8 +1,7 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from counterpoint.encoders.pretrained import load_tokenizer
 from counterpoint.news.data.layout import find
@@ -10,15 +9,6 @@ from counterpoint.news.data.prepare import prepare
 from counterpoint.news.data.store import Store
 from counterpoint.news.recipe import NewsRecipe
 from counterpoint.news.simulate import simulate
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> Iterator[None]:
-    """Models of this size only lose time by waiting for a second thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

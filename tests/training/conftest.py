@@ -85,12 +85,3 @@ def new_run(tmp_path: Path) -> Callable[..., Run]:
         return Run.create(tmp_path / name, Recipe(name=name, workload="toy"), {"path": "", "manifest": {}})
 
     return make
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> Iterator[None]:
-    """Models of this size only lose time by waiting for a second thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)

@@ -1,7 +1,7 @@
 """Any Hugging Face encoder as an article encoder, without padding and in the precision that is fast."""
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -143,12 +143,15 @@ class ArticleEncoder(nn.Module):
 
 
 def bf16_is_fast(device: torch.device) -> bool:
-    """Return whether ``device`` multiplies bfloat16 matrices in hardware, not by emulation."""
+    """Return whether ``device`` multiplies bfloat16 matrices in hardware, not by emulation.
+
+    A PyTorch too old to name a processor's instructions gets float32 there.
+    """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
-        can = torch.cpu.get_capabilities()
-        return any(can.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+        can: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+        return any(bool(can.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     return False
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float, Int
 
+from counterpoint.errors import UsageError
 from counterpoint.evaluation import floors
 from counterpoint.evaluation.impressions import METRICS, Ranking, impression_metrics, ranks
 from counterpoint.evaluation.significance import paired_bootstrap
@@ -77,7 +78,8 @@ def evaluate(
     if with_floors:
         earlier = _earlier(store, split)
         record["intervals"] = _intervals(ranking)
-        rivals = _floors(recipe, store, shown, earlier, progress)
+        base, missing = _untrained(recipe)
+        rivals = _floors(base, recipe, store, shown, earlier, progress)
         record["floors"] = {name: _told(rival.metrics) for name, rival in rivals.items()}
         record["slices"] = _slices(ranking, store, shown, earlier[:1])
         record["counts"] = {
@@ -88,7 +90,7 @@ def evaluate(
             "candidates without an article": int((shown.candidates == UNKNOWN).sum()),
             "tied candidates": _ties(scores, shown),
         }
-        record["warnings"] = floor_warnings(record)
+        record["warnings"] = [*floor_warnings(record), *missing]
     return Outcome(record, ranking, ranked, rivals)
 
 
@@ -126,8 +128,21 @@ def _shown(impressions: Impressions) -> floors.Shown:
     )
 
 
+def _untrained(recipe: NewsRecipe) -> tuple[Recommender | None, list[str]]:
+    """Return the model before training, or why there is none: a run may be evaluated far from its encoder."""
+    try:
+        return untrained(recipe).eval(), []
+    except UsageError as error:
+        return None, [f"The content floor is left out: {error}"]
+
+
 def _floors(
-    recipe: NewsRecipe, store: Store, shown: Impressions, earlier: list[floors.Shown], progress: Progress
+    base: Recommender | None,
+    recipe: NewsRecipe,
+    store: Store,
+    shown: Impressions,
+    earlier: list[floors.Shown],
+    progress: Progress,
 ) -> dict[str, Ranking]:
     """Return the ranking of every floor, and of the true probabilities where they are known."""
     now = _shown(shown)
@@ -137,14 +152,14 @@ def _floors(
         if published.null_count() == len(published)
         else published.dt.epoch("us").fill_null(floors.UNKNOWN_TIME).to_numpy()
     )
-    base = untrained(recipe).eval()
-    index = encode_articles(base, store, _articles(store, shown, recipe), progress)
     scores = {
         "random": floors.random_scores(len(shown.candidates)),
         "popularity": floors.popularity(now, earlier),
         "recency": floors.recency(now, earlier, published=born),
-        "content": content_scores(index, store, shown, recipe.data.max_history),
     }
+    if base is not None:
+        index = encode_articles(base, store, _articles(store, shown, recipe), progress)
+        scores["content"] = content_scores(index, store, shown, recipe.data.max_history)
     truth = store.truth(shown.rows)
     if truth is not None:
         scores[OPTIMUM] = truth

@@ -36,13 +36,19 @@ def prepare(
     out: Path | None,
     on_bad_row: Literal["stop", "skip"],
     progress: Progress,
+    model: Path | None = None,
 ) -> Store:
     """Return the prepared store of ``data``, made on first use.
 
+    A trained ``model`` brings its own tokenizer, so that the encoder it began with need not be there.
     Without ``out`` it stands in the cache (``$COUNTERPOINT_CACHE``, else ``~/.cache/counterpoint``), under a
     name that changes with the files, the tokenizer and the settings that shape a store.
     """
-    tokenizer = load_tokenizer(recipe.encoder.name, recipe.encoder.revision)
+    tokenizer = (
+        load_tokenizer(recipe.encoder.name, recipe.encoder.revision)
+        if model is None
+        else load_tokenizer(str(model / "encoder"))
+    )
     if (data / "manifest.json").is_file():
         store = Store(data)
         store.require(tokenizer.fingerprint, tokenizer.name, recipe.data.max_title_tokens)
