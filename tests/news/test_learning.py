@@ -74,6 +74,17 @@ def shuffled(site, tmp_path_factory):
     return Store(folder)
 
 
+def test_the_defaults_limit_the_harm_of_shuffled_labels(shuffled, train):
+    """MTRec as it comes (λ = 0.3 and surgery) against the plain sum of the losses."""
+    tasks = ["click", "category"]
+    spared = [
+        train(shuffled, tasks, "mtrec", seed)[0] - train(shuffled, tasks, "equal", seed)[0]
+        for seed in range(3)
+    ]
+    assert np.mean(spared) > 0
+    assert sum(gain > 0 for gain in spared) >= 2
+
+
 def test_surgery_leaves_the_clicks_their_part_of_every_step_even_beside_nonsense(shuffled, train):
     """In conflict ⟨g, g_t⟩ = ‖g_t‖² (1 - cos²), whatever the weight of the auxiliary task."""
     _, run = train(shuffled, ["click", "category"], "mtrec", epochs=2, scale=10.0)

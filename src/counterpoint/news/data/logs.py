@@ -26,20 +26,6 @@ name = "logs"
 article_files: tuple[str, ...] = ("articles.parquet", "articles.jsonl", "articles.csv")
 impression_files: tuple[str, ...] = ("impressions.parquet", "impressions.jsonl", "impressions.csv")
 
-EXAMPLE = """\
-articles.csv
-  article,title,category,entities
-  a1,City council votes on new tram line,politics,
-  a2,Ada Holm wins the mountain stage,sports,"[{""SurfaceForms"": [""Ada Holm""], ""Type"": ""P""}]"
-  a3,Five soups for cold evenings,food,
-
-impressions.csv
-  impression,reader,time,history,candidates,clicked
-  1,r1,2026-03-01T08:15:00,a1,a2 a3,a2
-  2,r2,2026-03-02T12:30:00,,a1 a3,a3
-  3,r1,2026-03-03T07:55:00,a1 a2,a3 a1,a1
-"""
-
 _BLOCK = 20_000
 _Row = tuple[int, dict[str, Any]]
 
