@@ -15,6 +15,7 @@ from counterpoint.news.models.recommender import untrained
 from counterpoint.news.recipe import NewsRecipe
 
 ARTICLES, IMPRESSIONS, SAMPLE = 4_242, 7_315, 12  # a tenth of MIND-small's dev set, with its ratio
+DAYS, TRAINING_DAYS = 6, 4
 
 
 def run() -> list[Ratio]:
@@ -23,12 +24,10 @@ def run() -> list[Ratio]:
 
     recipe = api.read_recipe("bert")
     assert isinstance(recipe, NewsRecipe)
-    data = store(ARTICLES, IMPRESSIONS)
+    data = store(ARTICLES, IMPRESSIONS * DAYS // TRAINING_DAYS)
     model = untrained(recipe).eval()
-    splits = [name for name, size in data.manifest["splits"].items() if size]
     start = time.perf_counter()
-    for split in splits:
-        evaluate(model, recipe, data, split, with_floors=False)
+    evaluated = len(evaluate(model, recipe, data, "train", with_floors=False).ranking.per_impression["auc"])
     once = time.perf_counter() - start
     plain = AutoModel.from_pretrained(locate("minilm")).eval()
     shown = data.impressions(data.split("train")[:SAMPLE])
@@ -39,5 +38,5 @@ def run() -> list[Ratio]:
         rows, mask = _padded(data, np.concatenate((history, candidates)))
         with torch.inference_mode():
             plain(input_ids=rows, attention_mask=mask)
-    anew = (time.perf_counter() - start) / SAMPLE * IMPRESSIONS
+    anew = (time.perf_counter() - start) / SAMPLE * evaluated
     return [Ratio("evaluation, articles and readers once", "encoding each impression anew", anew / once, 300)]

@@ -15,7 +15,7 @@ def main() -> None:
     """Simulate, prepare, train the baseline and MTRec, evaluate both, show one table and write the report."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for data, runs and report")
-    parser.add_argument("--readers", type=int, default=1_500)
+    parser.add_argument("--readers", type=int, default=1_200)
     parser.add_argument("--articles", type=int, default=600)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

@@ -55,11 +55,15 @@ def _bars() -> Iterator[Progress]:
 def _lines() -> Progress:
     """Return a function that prints a line when some time has passed since the last."""
     started: dict[str, tuple[float, int]] = {}
+    latest: dict[str, int] = {}
     last = [time.monotonic()]
 
     def line(label: str, done: int, total: int) -> None:
         now = time.monotonic()
-        since, first = started.setdefault(label, (now, done))
+        if done <= latest.get(label, done):  # the first we hear of it, or it begins anew
+            started[label] = now, done
+        latest[label] = done
+        since, first = started[label]
         if now - last[0] > _SECONDS_BETWEEN_LINES and done > first:
             last[0] = now
             left = (now - since) / (done - first) * (total - done)

@@ -45,24 +45,19 @@ class Recommender(nn.Module):
 
     def losses(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Return the loss of every task on a batch; auxiliary tasks see each distinct title once."""
-        states, pooled, seen = self._encode(batch)
-        articles = self.score.articles(pooled)
+        # The auxiliary tasks read the first pack's own output: were it a slice of all titles', their backward
+        # pass would walk through the other pack too, with zeros.
+        packs = [self.encoder(pack) for pack in batch.packs]
+        states, seen = packs[0]
+        articles = self.score.articles(torch.cat([vectors for _, vectors in packs]))
         readers = self.score.readers(self.reader(articles, batch.history)[0])
         candidates = nn.functional.embedding(batch.candidates, articles)
         losses = {"click": nce_loss(torch.einsum("rs,rcs->rc", readers, candidates))}
         if self.category is not None:
-            losses["category"] = self.category.loss(pooled[:seen], batch.categories[:seen])
+            losses["category"] = self.category.loss(seen, batch.categories[: len(seen)])
         if self.entities is not None:
-            losses["entities"] = self.entities.loss(states, batch.tags[: len(states)], seen)
+            losses["entities"] = self.entities.loss(states, batch.tags[: len(states)], len(seen))
         return losses
-
-    def _encode(self, batch: Batch) -> tuple[Float[Tensor, "seen size"], Float[Tensor, "titles size"], int]:
-        """Return states of the titles that auxiliary tasks see, vectors of all titles, and how many are seen.
-
-        Where they see a part only, that part is a pack of its own, so that their backward pass costs a part.
-        """
-        packs = [self.encoder(pack) for pack in batch.packs]
-        return packs[0][0], torch.cat([vectors for _, vectors in packs]), len(batch.packs[0])
 
 
 def build(recipe: NewsRecipe, labels: Mapping[str, Sequence[str]], *, encoder: ArticleEncoder) -> Recommender:
