@@ -194,3 +194,14 @@ def test_a_broken_log_leaves_the_old_page(run, tmp_path):
     with pytest.raises(CounterpointError, match=r"balance\.jsonl, line 61"):
         report([run], tmp_path)
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == old
+
+
+def test_simulated_data_is_called_so(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    facts = {"name": "mtrec", "seed": 0, "status": "done"}
+    for simulated in (True, False):
+        manifest = {"counts": {"articles": 3}, "simulated": simulated}
+        (run / "run.json").write_text(json.dumps({**facts, "store": {"manifest": manifest}}))
+        page = write_report([run], tmp_path / "report.html").read_text(encoding="utf-8")
+        assert ("on simulated data" in page) is simulated

@@ -1,8 +1,9 @@
 """One self-contained HTML page about one run, or about several side by side."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from counterpoint.errors import UsageError
 from counterpoint.evaluation import page
@@ -51,6 +52,8 @@ def write_report(runs: Sequence[Path], out: Path, *, title: str | None = None) -
         if len(read) > 1
         else _state(read[0])
     )
+    if any(_manifest(run).get("simulated") for run in read):
+        subtitle += ", on simulated data"
     content = [
         _warnings(groups),
         *_results(groups),
@@ -237,7 +240,7 @@ def _counts(groups: Sequence[Group]) -> Html:
     counted = {}
     for group in groups:
         run = group.runs[0]
-        manifest = (run.facts.get("store") or {}).get("manifest", {})
+        manifest = _manifest(run)
         counted[group.label] = {
             "prepared": manifest.get("counts", {}),
             "split": manifest.get("splits", {}),
@@ -269,6 +272,12 @@ def _run_facts(groups: Sequence[Group]) -> dict[str, dict[str, object]]:
         for group in groups
         for run in group.runs
     }
+
+
+def _manifest(run: Run) -> Mapping[str, Any]:
+    """What preparing the run's data wrote down."""
+    manifest: Mapping[str, Any] = (run.facts.get("store") or {}).get("manifest", {})
+    return manifest
 
 
 def _state(run: Run) -> str:
