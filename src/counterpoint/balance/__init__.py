@@ -9,8 +9,10 @@ import inspect
 from typing import Any
 
 from counterpoint.balance import checks
+from counterpoint.balance.batch import Step, Tasks
+from counterpoint.balance.blocks import BlockBalancer, TargetFirst
 from counterpoint.balance.directions import PCGrad
-from counterpoint.balance.engine import Balancer, BlockBalancer, Step
+from counterpoint.balance.engine import Balancer
 from counterpoint.balance.losses import Equal, Fixed
 from counterpoint.balance.report import Report
 from counterpoint.balance.targets import MTRec, Single
@@ -25,6 +27,8 @@ __all__ = [
     "Report",
     "Single",
     "Step",
+    "TargetFirst",
+    "Tasks",
     "available",
     "make",
 ]

@@ -4,10 +4,15 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from math import inf
+from typing import Any, TypeVar
 
+import numpy as np
+from jaxtyping import Float
 from torch import Tensor
 
-from counterpoint.balance.graph import distinct
+from counterpoint.balance.graph import distinct, leaves, nodes_of
+
+Kept = TypeVar("Kept")
 
 
 def near(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
@@ -62,6 +67,68 @@ def trainable(shared: Iterable[Tensor]) -> list[Tensor]:
     return parameters
 
 
+def below(
+    representation: Sequence[Tensor], losses: Sequence[Tensor], shared: Sequence[Tensor] | None
+) -> list[Tensor]:
+    """Return the parameters below the representation; raise if a loss reaches one of them past it."""
+    for each in representation:
+        if each.is_leaf or not each.requires_grad:
+            raise ValueError("The representation must be what the trunk computed from its parameters.")
+    parameters = leaves(representation)
+    past = leaves(losses, above=nodes_of(representation))
+    for parameter in past:
+        if any(parameter is each for each in (*parameters, *(shared or ()))):
+            shape = tuple(parameter.shape)
+            raise ValueError(
+                f"A loss reaches a shared parameter of shape {shape} past the representation;"
+                " give every tensor by which the heads depend on the trunk, or use passes='exact'."
+            )
+    return parameters
+
+
+def no_representation(method: object, representation: Sequence[Tensor]) -> None:
+    """Raise if there is a representation for a method that takes exact passes."""
+    if representation:
+        raise ValueError(f"{method!r} takes no representation: for methods with passes='representation'.")
+
+
+def a_representation(method: object, representation: Sequence[Tensor]) -> None:
+    """Raise unless there is a representation."""
+    if not representation:
+        raise ValueError(f"{method!r} needs the trunk's output: give representation=….")
+
+
+def same_parameters(first: Sequence[Tensor], second: Sequence[Tensor]) -> None:
+    """Raise unless both are the same parameters in the same order."""
+    if list(map(id, first)) != list(map(id, second)):
+        raise ValueError("Tasks accumulated together must share the same parameters, in the same order.")
+
+
+def same_scale(first: float, second: float) -> None:
+    """Raise unless the gradients of both are scaled alike."""
+    if first != second:
+        raise ValueError("Tasks accumulated together must be scaled alike: update the scaler after merge().")
+
+
+def accumulated(pending: Kept | None) -> Kept:
+    """Return what was accumulated; raise if it is nothing."""
+    if pending is None:
+        raise ValueError("There is nothing to merge; call accumulate() for every task first.")
+    return pending
+
+
+def loss_values(method: Any, losses: Tensor | None, rows: int) -> Float[np.ndarray, " rows"] | None:
+    """Return the losses as numbers, which must be one per row, and there if the method needs them."""
+    if losses is None:
+        if method.needs_losses:
+            raise ValueError(f"{method!r} weighs tasks by their losses: give them with losses=….")
+        return None
+    if losses.shape != (rows,):
+        raise ValueError(f"There are {rows} rows, but losses of shape {tuple(losses.shape)}.")
+    values: Float[np.ndarray, " rows"] = losses.detach().cpu().double().numpy()
+    return values
+
+
 def granularity(value: object) -> None:
     """Raise unless it is "whole", "tensor", or groups of parameters with none in two."""
     if value in ("whole", "tensor"):
@@ -73,6 +140,27 @@ def granularity(value: object) -> None:
     members = [id(parameter) for group in value for parameter in group]
     if len(set(members)) < len(members):
         raise ValueError("A parameter stands in two groups of granularity; keep it in one.")
+
+
+def whole_only(method: Any) -> None:
+    """Raise if an option that works on whole gradients stands beside a finer granularity."""
+    if method.granularity == "whole":
+        return
+    for option, default in (("passes", "exact"), ("every", 1)):
+        if getattr(method, option) != default:
+            raise ValueError(f"{option}={getattr(method, option)!r} needs granularity='whole'.")
+
+
+def count(option: str, value: object) -> None:
+    """Raise unless the option is a whole number from 1 on."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{option} must be a whole number from 1 on, not {value!r}.")
+
+
+def within(option: str, value: float, low: float, high: float) -> None:
+    """Raise unless the option lies between two numbers, both included."""
+    if not low <= value <= high:
+        raise ValueError(f"{option} must be between {low:g} and {high:g}, not {value!r}.")
 
 
 def matrix(gradients: Tensor) -> None:

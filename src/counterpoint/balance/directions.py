@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Float
 
 from counterpoint.balance import checks
-from counterpoint.balance.engine import BlockBalancer, Step
+from counterpoint.balance.batch import Step
+from counterpoint.balance.blocks import BlockBalancer
 from counterpoint.balance.losses import Reduction
 
 

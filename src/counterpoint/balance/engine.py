@@ -9,36 +9,39 @@ weighs every row with, given the rows' inner products (`Balancer.solve`). Everyt
 import copy
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Literal
+from contextlib import closing
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, overload
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.amp import GradScaler
 
-from counterpoint.balance import checks, ranks
-from counterpoint.balance.gramian import Block, align, combine, gramians
-from counterpoint.balance.graph import add_grads, common_leaves, grads_aside, leaves, take_grads, without
+from counterpoint.balance import checks
+from counterpoint.balance.batch import Batch, Pending, Plan, Step, Tasks
+from counterpoint.balance.gramian import Block, combine, gramians
+from counterpoint.balance.passes import take_rows
 from counterpoint.balance.report import Report, report
-
-Granularity = Literal["whole", "tensor"] | Sequence[Sequence[Tensor]]
-"""One Gramian over all shared parameters, one per parameter, or one per group (the rest forms one more)."""
+from counterpoint.balance.rows import Aligned, Row, add_grads, align
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
-    """What a method may look at to weigh the rows of one block.
+class Merged:
+    """A merged gradient, a tensor per parameter, and how it came about.
 
     Attributes:
-        gramian: the inner products of the rows, in float64.
-        target: the row that holds the target task; `None` if the batch lacks it or no target was named.
-        losses: the loss of every row, where known.
+        parts: `None` for zero.
+        weights: of the gradients taken; what a method that decides by coordinate keeps of each.
+        finite: whether the gradients were.
+        effects: the inner product with every gradient, if it does not follow from the weights.
     """
 
-    gramian: Float[np.ndarray, "rows rows"]
-    target: int | None
-    losses: Float[np.ndarray, " rows"] | None
+    parts: list[Tensor | None]
+    weights: Float[np.ndarray, "blocks taken"]
+    finite: bool
+    effects: Float[np.ndarray, " taken"] | None = None
 
 
 @dataclass(eq=False, repr=False)
@@ -46,19 +49,39 @@ class Balancer:
     """Merges the gradients of several tasks into one; every method is a subclass.
 
     A subclass is a dataclass whose fields are its options. By itself this class takes one row per task and
-    adds them up. `stateful` names the attributes that change from step to step.
+    adds them up.
+
+    Attributes:
+        needs_target: whether the method favours one task, which then has to be named.
+        needs_losses: whether the method looks at the losses' values.
+        stateful: the attributes that change from step to step: plain values, arrays, lists and dictionaries.
+        whole_tables: whether tables of embeddings are to come whole instead of by the rows touched.
     """
 
     needs_target: ClassVar[bool] = False
+    needs_losses: ClassVar[bool] = False
     stateful: ClassVar[tuple[str, ...]] = ()
+    whole_tables: ClassVar[bool] = False
 
-    def rows(self, tasks: Sequence[str], target: int | None) -> Float[np.ndarray, "rows tasks"]:
+    _pending: ClassVar[Pending | None] = None  # an instance's own between `accumulate` and `merge`
+
+    def rows(self, tasks: Tasks) -> Float[np.ndarray, "rows tasks"]:
         """Return the combinations of losses to differentiate: one backward pass through the trunk each."""
-        return np.eye(len(tasks))
+        return np.eye(len(tasks.names))
 
     def solve(self, step: Step) -> Float[np.ndarray, " rows"]:
-        """Return the weight of every row in the merged gradient; here 1."""
+        """Return the weight of every row in the merged gradient of one block; here 1."""
         return np.ones(len(step.gramian))
+
+    def weigh(
+        self, products: Float[np.ndarray, "blocks rows rows"], rows: Tasks
+    ) -> Float[np.ndarray, "blocks rows"]:
+        """Return the weights of the rows in every block, given their Gramians; here block by block."""
+        steps = [
+            Step(rows.names, rows.target, rows.losses, gramian=gramian, block=block)
+            for block, gramian in enumerate(products)
+        ]
+        return np.array([self.solve(step) for step in steps]).reshape(products.shape[:2])
 
     def blocks(self, parameters: Sequence[Tensor]) -> list[Block] | None:
         """Return the groups of parameters with a Gramian of their own, or `None` for one over all."""
@@ -70,6 +93,8 @@ class Balancer:
         *,
         shared: Iterable[Tensor] | None = None,
         target: str | None = None,
+        representation: Tensor | Sequence[Tensor] | None = None,
+        scaler: GradScaler | None = None,
         diagnose: bool = False,
     ) -> Report:
         """Fill `.grad` as `Tensor.backward` would, with the merged gradient in the shared parameters.
@@ -78,9 +103,8 @@ class Balancer:
         with. Both are added to what is there, so gradients accumulate over calls. The graphs are freed.
 
         A task that the batch lacks is `None` or left out; a loss without a graph, or one that does not reach
-        the shared parameters, has a zero gradient. Gradients that are not finite are added up plainly, as
-        without balancing, and leave the method's state alone: `GradScaler` works with every method that
-        scales with the gradients, if all losses are scaled by the same factor.
+        the shared parameters, has a zero gradient. Losses or gradients that are not finite are added up
+        plainly, as without balancing, and leave the method's state alone.
 
         Under `torch.distributed` gradients and losses are averaged over the ranks before anything is
         decided: all ranks end with the gradient of the joined batch. Do not wrap the model in
@@ -94,51 +118,56 @@ class Balancer:
             losses: a scalar per task.
             shared: the shared parameters; by default those that at least two of the losses reach.
             target: the name of the target task, for methods that have one.
+            representation: what the trunk computes and all heads take, one tensor or several; for methods
+                with `passes="representation"`, and then all parameters below it are shared.
+            scaler: of mixed precision. Give the losses unscaled: they are scaled here, and the method sees
+                gradients and losses unscaled. Step and update the scaler as ever.
             diagnose: take one pass per task, so that the report shows every task's norm and all conflicts;
-                the merged gradient is the same.
+                the merged gradient is the same. With a representation, tell the exact weights beside it.
 
         Raises:
             ValueError: no loss, a loss that is not a scalar, a misspelt or missing target, a shared tensor
-                that is no leaf; under `torch.distributed`, ranks with different tasks.
+                that is no leaf, a representation that is missing, not asked for or passed by; under
+                `torch.distributed`, ranks with different tasks.
             TypeError: a loss that is no tensor.
         """
-        present = {task: loss for task, loss in losses.items() if loss is not None}
-        tasks = tuple(present)
-        if ranks.several():  # before anything that could raise on one rank and leave the others waiting
-            ranks.agree("tasks, in the same order", tasks)
-        checks.losses(present)
+        batch = Batch.of(losses, shared, target, scaler, representation)
         if self.needs_target:
             checks.target_named(self, target)
-        position = checks.target_position(target, losses, tasks)
-        parameters = common_leaves(present.values()) if shared is None else checks.trainable(shared)
-        own: list[Tensor] = []
-        if ranks.several():
-            own = without(leaves(present.values()), parameters)
-            ranks.agree("parameters", [tuple(each.shape) for each in (*parameters, *own)])
+        before = self._snapshot()
+        report = self._run(batch, diagnose)
+        return self._kept_or(before, report)
 
-        mixture = self.rows(tasks, position)
-        taken, mixing = (np.eye(len(tasks)), mixture) if diagnose else _factored(mixture)
-        with grads_aside([*parameters, *own]):
-            rows = _take_rows(taken, list(present.values()), parameters)
-            own_gradients = take_grads(own)
-        if ranks.several():
-            rows = [ranks.average(row, parameters) for row in rows]
-            own_gradients = ranks.average(own_gradients, own)
-        add_grads(own, own_gradients)
+    def accumulate(
+        self,
+        losses: Mapping[str, Tensor | None],
+        *,
+        shared: Iterable[Tensor],
+        scaler: GradScaler | None = None,
+    ) -> None:
+        """Take the gradients of some tasks and keep them until `merge()`: for tasks on batches of their own.
 
-        with torch.no_grad():
-            gradients = [align([row[index] for row in rows]) for index in range(len(parameters))]
-            del rows
-            blocks = self.blocks(parameters)
-            of_blocks = [range(len(parameters))] if blocks is None else blocks
-            products = gramians(gradients, of_blocks, len(taken))
-            values = _values(list(present.values()))
-            weights = self._weigh(products, mixing, _target_row(mixture, position), _mixed(mixture, values))
-            add_grads(parameters, combine(gradients, of_blocks, weights))
-        of_tasks = weights @ taken
-        names = tuple("+".join(np.array(tasks)[row != 0]) for row in taken)
-        return report(tasks, names, values, products, weights, of_tasks[0] if blocks is None else of_tasks)
+            for task in ("sentiment", "similarity"):
+                balancer.accumulate({task: loss_of(task)}, shared=encoder.parameters())
+            report = balancer.merge(target="similarity")
+            optimizer.step()
 
+        The graph is freed, and heads get their plain gradients, as in `backward`. A task that comes again is
+        added to its gradient and its loss: divide by the number of its batches yourself.
+
+        Raises:
+            ValueError: as in `backward`; other shared parameters than those of the tasks kept so far.
+            TypeError: as in `backward`.
+        """
+        batch = Batch.of(losses, shared, None, scaler)
+        with closing(take_rows(np.eye(len(batch.losses)), batch)) as rows:
+            kept = Pending.of(batch, list(rows))
+        self._pending = kept if self._pending is None else self._pending.plus(kept)  # type: ignore[misc]
+
+    @overload
+    def merge(self, *, target: str | None = None) -> Report: ...
+
+    @overload
     def merge(
         self,
         gradients: Float[Tensor, "tasks coordinates"],
@@ -147,28 +176,58 @@ class Balancer:
         losses: Float[Tensor, " tasks"] | None = None,
         blocks: Sequence[tuple[int, int]] | None = None,
         tasks: Sequence[str] | None = None,
-    ) -> Float[Tensor, " coordinates"]:
+    ) -> Float[Tensor, " coordinates"]: ...
+
+    def merge(
+        self,
+        gradients: Float[Tensor, "tasks coordinates"] | None = None,
+        *,
+        target: Any = None,
+        losses: Float[Tensor, " tasks"] | None = None,
+        blocks: Sequence[tuple[int, int]] | None = None,
+        tasks: Sequence[str] | None = None,
+    ) -> Report | Float[Tensor, " coordinates"]:
         """Return what `backward` would put into `.grad`, for a plain matrix of task gradients.
+
+        Without a matrix, the gradients that `accumulate` kept are merged into `.grad`, and the report is
+        returned.
 
         Args:
             gradients: one row per task.
-            target: the row of the target task.
+            target: the row of the target task; without a matrix, its name.
             losses: the loss of every task, for methods that use them.
             blocks: `(start, stop)` of the coordinates with a Gramian of their own; by default one over all.
             tasks: the names of the rows, for methods with options by name; by default "0", "1", ….
 
         Raises:
-            ValueError: no rows, a target that is no row, or blocks that do not cover every coordinate once.
+            ValueError: no rows, a target that is no row, or blocks that do not cover every coordinate once;
+                without a matrix, nothing accumulated.
             TypeError: gradients that are not floating point.
         """
+        if self.needs_target:
+            checks.target_named(self, target)
+        if gradients is None:
+            batch, rows = checks.accumulated(self._pending).joined(target)
+            del self._pending  # the instance's
+            before = self._snapshot()
+            plan = self._plan(batch.tasks).task_by_task()
+            return self._kept_or(before, self._settle(batch, rows, plan))
         checks.matrix(gradients)
         spans = checks.tiling(blocks or [(0, gradients.shape[1])], gradients.shape[1])
+        named = self._named(len(gradients), target, losses, tasks)
         merged: Tensor = gradients[0].detach().clone()
         others = gradients[1:].detach()
-        pieces = [align([row[start:stop] for row in (merged, *others)]) for start, stop in spans]
+        pieces = [
+            align([row[start:stop] for row in (merged, *others)], merged[start:stop]) for start, stop in spans
+        ]
         of_pieces = [[index] for index in range(len(pieces))]
-        weights = self._task_weights(gramians(pieces, of_pieces, len(gradients)), target, losses, tasks)
-        combine(pieces, of_pieces, weights)  # writes into the first row
+        products = gramians(pieces, of_pieces, len(gradients))
+        before = self._snapshot()
+        result = self._merged(pieces, of_pieces, products, self._plan(named).task_by_task(), named)
+        if not result.finite:
+            self._restore(before)
+        for (start, stop), part in zip(spans, result.parts, strict=True):
+            merged[start:stop] = 0.0 if part is None else part
         return merged
 
     def weights(
@@ -182,14 +241,24 @@ class Balancer:
         """Return the weight of every task in the merged gradient, given their inner products.
 
         The algebra alone, in float64; arguments and errors as in `merge`. A stateful method moves on.
+
+        Raises:
+            TypeError: the method decides coordinate by coordinate and has no such weights.
         """
         checks.gramian(gramian)
-        products = gramian.detach().cpu().double().numpy()
-        return torch.from_numpy(self._task_weights(products[None], target, losses, tasks)[0])
+        if self.needs_target:
+            checks.target_named(self, target)
+        named = self._named(len(gramian), target, losses, tasks)
+        products = gramian.detach().cpu().double().numpy()[None]
+        return torch.from_numpy(self._weights(products, self._plan(named).task_by_task(), named)[0])
+
+    def state_names(self) -> tuple[str, ...]:
+        """Return the attributes that change from step to step."""
+        return self.stateful
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of all that changes from step to step, for a checkpoint; options are not in it."""
-        return {name: copy.deepcopy(getattr(self, name)) for name in self.stateful}
+        return {name: copy.deepcopy(getattr(self, name)) for name in self.state_names()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned, so that training continues exactly.
@@ -197,8 +266,8 @@ class Balancer:
         Raises:
             ValueError: the state is another method's.
         """
-        if set(state) != set(self.stateful):
-            raise ValueError(f"{self!r} has the state {sorted(self.stateful)}, not {sorted(state)}.")
+        if set(state) != set(self.state_names()):
+            raise ValueError(f"{self!r} has the state {sorted(self.state_names())}, not {sorted(state)}.")
         for name, value in state.items():
             setattr(self, name, copy.deepcopy(value))
 
@@ -206,121 +275,97 @@ class Balancer:
         shorten = reprlib.Repr()
         shorten.maxlevel, shorten.maxdict = 1, 100
         options = (
-            f"{each.name}={shorten.repr(getattr(self, each.name))}" for each in fields(self) if each.init
+            f"{each.name}={shorten.repr(getattr(self, each.name))}"
+            for each in fields(self)
+            if each.init and not (each.kw_only and getattr(self, each.name) == each.default)
         )
         return f"{type(self).__name__}({', '.join(options)})"
 
-    def _task_weights(
+    def _plan(self, tasks: Tasks) -> Plan:
+        """Decide on the passes; losses that are not finite are added up."""
+        if tasks.losses is not None and not np.isfinite(tasks.losses).all():
+            return Plan.of(np.eye(len(tasks.names)), solve=False)
+        return Plan.of(self.rows(tasks))
+
+    def _run(self, batch: Batch, diagnose: bool) -> Report:
+        """Take the passes and merge what they bring into `.grad`."""
+        checks.no_representation(self, batch.representation)
+        plan = self._plan(batch.tasks)
+        if diagnose:
+            plan = plan.task_by_task()
+        with closing(take_rows(plan.taken, batch)) as rows:
+            return self._settle(batch, list(rows), plan)
+
+    def _settle(self, batch: Batch, rows: list[Row], plan: Plan) -> Report:
+        """Merge the rows taken into `.grad`; they are used up."""
+        with torch.no_grad():
+            gradients = [
+                align([row[index] for row in rows], like, whole=self.whole_tables)
+                for index, like in enumerate(batch.parameters)
+            ]
+            rows.clear()
+            blocks = self.blocks(batch.parameters)
+            of_blocks: list[Block] = [range(len(batch.parameters))] if blocks is None else blocks
+            products = gramians(gradients, of_blocks, len(plan.taken)) / batch.scale**2
+            result = self._merged(gradients, of_blocks, products, plan, batch.tasks, batch.scale)
+            merged = [each.gradient(part) for each, part in zip(gradients, result.parts, strict=True)]
+            add_grads(batch.parameters, merged)
+        by_block = blocks is not None
+        return report(
+            batch.tasks, plan.taken, products, result.weights, by_block=by_block, effects=result.effects
+        )
+
+    def _merged(
         self,
-        products: Float[np.ndarray, "blocks tasks tasks"],
+        gradients: Sequence[Aligned],
+        blocks: Sequence[Block],
+        products: Float[np.ndarray, "blocks taken taken"],
+        plan: Plan,
+        tasks: Tasks,
+        scale: float = 1.0,
+    ) -> Merged:
+        """Return the merged gradient of every parameter, written into the gradients' buffers.
+
+        The gradients are multiplied by `scale`, as their merge is to be, the products are not.
+        """
+        finite = bool(np.isfinite(products).all())
+        weights = self._weights(products, plan if finite else replace(plan, solve=False), tasks)
+        return Merged(combine(gradients, blocks, weights), weights, finite)
+
+    def _weights(
+        self, products: Float[np.ndarray, "blocks taken taken"], plan: Plan, tasks: Tasks
+    ) -> Float[np.ndarray, "blocks taken"]:
+        """Return the weight of every gradient taken."""
+        of_rows = np.ones((len(products), len(plan.mixing)))
+        if plan.solve:
+            of_rows = self.weigh(
+                plan.mixing @ products @ plan.mixing.T, tasks.mixed(plan.mixing @ plan.taken)
+            )
+        weights: Float[np.ndarray, "blocks taken"] = of_rows @ plan.mixing
+        return weights
+
+    def _named(
+        self,
+        rows: int,
         target: int | None,
         losses: Float[Tensor, " tasks"] | None,
         tasks: Sequence[str] | None,
-    ) -> Float[np.ndarray, "blocks tasks"]:
-        if self.needs_target:
-            checks.target_named(self, target)
-        names = checks.row_names(tasks, products.shape[1])
-        mixture = self.rows(names, checks.row(target, len(names)))
-        values = None if losses is None else _mixed(mixture, losses.detach().cpu().double().numpy())
-        return self._weigh(products, mixture, _target_row(mixture, target), values)
+    ) -> Tasks:
+        """Return what a caller without losses said of the rows."""
+        names = checks.row_names(tasks, rows)
+        values = checks.loss_values(self, losses, rows)
+        return Tasks(names, checks.row(target, rows), values)
 
-    def _weigh(
-        self,
-        products: Float[np.ndarray, "blocks taken taken"],
-        mixing: Float[np.ndarray, "rows taken"],
-        target: int | None,
-        values: Float[np.ndarray, " rows"] | None,
-    ) -> Float[np.ndarray, "blocks taken"]:
-        """Weigh the gradients taken, of which the method's rows are the combinations `mixing`."""
-        weights = np.ones((len(products), len(mixing)))
-        if np.isfinite(products).all() and (values is None or np.isfinite(values).all()):
-            for of_block, gramian in zip(weights, products, strict=True):
-                of_block[:] = self.solve(Step(mixing @ gramian @ mixing.T, target, values))
-        merged: Float[np.ndarray, "blocks taken"] = weights @ mixing
-        return merged
+    def _snapshot(self) -> dict[str, Any]:
+        """Return a copy of the state that a step changes before it knows that its gradients are finite."""
+        return self.state_dict()
 
+    def _kept_or(self, before: Mapping[str, Any], report: Report) -> Report:
+        """Return the report; after a step that was not finite, put the state back."""
+        if not report.finite:
+            self._restore(before)
+        return report
 
-@dataclass(eq=False, repr=False)
-class BlockBalancer(Balancer):
-    """A method that may decide for every block of parameters by itself."""
-
-    granularity: Granularity = field(default="whole", kw_only=True)
-
-    def __post_init__(self) -> None:
-        checks.granularity(self.granularity)
-
-    def blocks(self, parameters: Sequence[Tensor]) -> list[Block] | None:
-        """Return the blocks of `granularity`; parameters in no group form one more."""
-        if self.granularity == "whole":
-            return None
-        if self.granularity == "tensor":
-            return [[index] for index in range(len(parameters))]
-        places = {id(parameter): index for index, parameter in enumerate(parameters)}
-        groups: list[Block] = [
-            [places.pop(id(each)) for each in group if id(each) in places] for group in self.granularity
-        ]
-        return [*groups, list(places.values())] if places else groups
-
-
-def _take_rows(
-    taken: Float[np.ndarray, "rows tasks"], losses: Sequence[Tensor], parameters: Sequence[Tensor]
-) -> list[list[Tensor | None]]:
-    """Run the backward passes; return each one's gradients of the parameters.
-
-    A pass that adds losses up fills the heads with their plain gradient on the way. Tasks that appear only in
-    passes with other factors, or in none, get theirs in a pass of their own that stops at the heads.
-    """
-    terms = [
-        [(loss, f) for loss, f in zip(losses, row, strict=True) if f and loss.requires_grad] for row in taken
-    ]
-    plain = [set(row.tolist()) <= {0.0, 1.0} for row in taken]
-    filled = (taken[plain] != 0).any(axis=0).tolist()
-    headless = [loss for loss, done in zip(losses, filled, strict=True) if not done and loss.requires_grad]
-    heads = without(leaves(headless, below_checkpoints=False), parameters)
-    left = sum(map(bool, terms))
-    if heads:
-        torch.autograd.backward(headless, inputs=heads, retain_graph=left > 0)
-    rows: list[list[Tensor | None]] = []
-    for row, fills_heads in zip(terms, plain, strict=True):
-        if row:
-            left -= 1
-            summed = [loss for loss, _ in row]
-            seeds = [torch.full_like(loss, factor) for loss, factor in row]
-            reached = [] if fills_heads else leaves(summed, below_checkpoints=False)
-            with grads_aside(without(reached, parameters)):
-                torch.autograd.backward(summed, seeds, retain_graph=left > 0)
-        rows.append(take_grads(parameters))
-    return rows
-
-
-def _factored(
-    mixture: Float[np.ndarray, "rows tasks"],
-) -> tuple[Float[np.ndarray, "rows tasks"], Float[np.ndarray, "rows rows"]]:
-    """Take out of every row a factor its tasks share, to apply it to the gradient instead of the losses."""
-    taken = mixture.copy()
-    factors = np.ones(len(mixture))
-    for index, row in enumerate(mixture):
-        distinct = np.unique(row[row != 0])
-        if len(distinct) == 1:
-            factors[index] = distinct[0]
-            taken[index] = row != 0
-    return taken, np.diag(factors)
-
-
-def _target_row(mixture: Float[np.ndarray, "rows tasks"], target: int | None) -> int | None:
-    if target is None:
-        return None
-    return next((index for index, row in enumerate(mixture) if row[target]), None)
-
-
-def _mixed(
-    mixture: Float[np.ndarray, "rows tasks"], values: Float[np.ndarray, " tasks"]
-) -> Float[np.ndarray, " rows"]:
-    with np.errstate(invalid="ignore"):  # 0 · ∞; a loss that is not finite is dealt with later
-        mixed: Float[np.ndarray, " rows"] = mixture @ values
-    return mixed
-
-
-def _values(losses: Sequence[Tensor]) -> Float[np.ndarray, " tasks"]:
-    values = torch.stack([loss.detach().to(losses[0].device) for loss in losses]).cpu().double()
-    return (ranks.average_values(values) if ranks.several() else values).numpy()
+    def _restore(self, before: Mapping[str, Any]) -> None:
+        for name, value in before.items():
+            setattr(self, name, value)

@@ -1,13 +1,14 @@
 """Inner products of gradients and their weighted sum, parameter by parameter, without flattening copies."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import combinations_with_replacement
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from counterpoint.balance.rows import Aligned
 
 Block = Sequence[int]
 """Positions of the parameters that share one Gramian."""
@@ -16,63 +17,32 @@ Block = Sequence[int]
 _SMALLEST_SAFE_SQUARE = 1e-24
 
 
-@dataclass(frozen=True, eq=False)
-class Gradients:
-    """One parameter's gradients: a dense tensor per row that is not zero, and the way back to its layout."""
-
-    rows: dict[int, Tensor]
-    restore: Callable[[Tensor], Tensor]
-
-
-def align(rows: Sequence[Tensor | None]) -> Gradients:
-    """Bring one parameter's gradients, `None` for zero, to a common dense layout.
-
-    Gradients sparse by rows (`nn.Embedding(sparse=True)`) become dense over the rows that any of them
-    touches, and the merged gradient is sparse again; a mixture of sparse and dense becomes dense.
-    """
-    present = {index: row for index, row in enumerate(rows) if row is not None}
-    if not any(row.is_sparse for row in present.values()):
-        return Gradients(present, _as_it_is)
-    if not all(row.is_sparse and row.sparse_dim() == 1 for row in present.values()):
-        return Gradients({index: row.to_dense() for index, row in present.items()}, _as_it_is)
-
-    coalesced = {index: row.coalesce() for index, row in present.items()}
-    touched = torch.unique(torch.cat([row.indices()[0] for row in coalesced.values()]))
-    shape = next(iter(coalesced.values())).shape
-
-    def compact(row: Tensor) -> Tensor:
-        dense = row.values().new_zeros(len(touched), *shape[1:])
-        dense[torch.searchsorted(touched, row.indices()[0])] = row.values()
-        return dense
-
-    def restore(merged: Tensor) -> Tensor:
-        return torch.sparse_coo_tensor(
-            touched[None], merged, shape, is_coalesced=True, check_invariants=False
-        )
-
-    return Gradients({index: compact(row) for index, row in coalesced.items()}, restore)
-
-
 def gramians(
-    gradients: Sequence[Gradients], blocks: Sequence[Block], rows: int
+    gradients: Sequence[Aligned],
+    blocks: Sequence[Block],
+    rows: int,
+    pairs: Sequence[tuple[int, int]] | None = None,
 ) -> Float[np.ndarray, "blocks rows rows"]:
     """Return every block's inner products of gradient rows, M_ij = ⟨g_i, g_j⟩, on the CPU.
 
     Each parameter's products are taken in its own precision (half precision in single), their sum in float64.
     Where a square is so small or so large that single precision loses it, that parameter is taken again in
-    float64: gradients of 1e-20 or 1e+20 keep their angles. Costs one wait for the device.
+    float64: gradients of 1e-20 or 1e+20 keep their angles. Costs one wait for the device. Of `pairs` alone
+    if given; the other products are 0 then.
     """
-    products = _products(gradients, rows, _working_precision)
+    pairs = list(combinations_with_replacement(range(rows), 2)) if pairs is None else pairs
+    products = _products(gradients, rows, pairs, _working_precision)
+    squared = [i for i, j in pairs if i == j]
     for position, each in enumerate(gradients):
-        squares = products[position].diagonal()[list(each.rows)]
+        squares = products[position].diagonal()[[row for row in squared if row in each.rows]]
         if (squares < _SMALLEST_SAFE_SQUARE).any() or np.isinf(squares).any():
-            products[position] = _products([each], rows, _double_precision)[0]
+            products[position] = _products([each], rows, pairs, _double_precision)[0]
     sums = [products[list(block)].sum(axis=0) for block in blocks]
     return np.array(sums).reshape(len(blocks), rows, rows)
 
 
 def combine(
-    gradients: Sequence[Gradients], blocks: Sequence[Block], weights: Float[np.ndarray, "blocks rows"]
+    gradients: Sequence[Aligned], blocks: Sequence[Block], weights: Float[np.ndarray, "blocks rows"]
 ) -> list[Tensor | None]:
     """Return every parameter's weighted sum of rows, written into the buffers of its first row."""
     for block, of_block in zip(blocks, weights, strict=True):
@@ -85,20 +55,24 @@ def combine(
             if later:
                 sums = [rows[min(rows)] for rows in later]
                 torch._foreach_add_(sums, [rows[row] for rows in later], alpha=weight)
-    return [each.restore(each.rows[min(each.rows)]) if each.rows else None for each in gradients]
+    return [each.rows[min(each.rows)] if each.rows else None for each in gradients]
 
 
 def _products(
-    gradients: Sequence[Gradients], rows: int, precision: Callable[[Tensor], Tensor]
+    gradients: Sequence[Aligned],
+    rows: int,
+    pairs: Sequence[tuple[int, int]],
+    precision: Callable[[Tensor], Tensor],
 ) -> Float[np.ndarray, "parameters rows rows"]:
     products = np.zeros((len(gradients), rows, rows))
     places: list[tuple[int, int, int]] = []
     dots: list[Tensor] = []
     for position, each in enumerate(gradients):
-        flat = [(index, precision(row).reshape(-1)) for index, row in each.rows.items()]
-        for (i, left), (j, right) in combinations_with_replacement(flat, 2):
-            places.append((position, i, j))
-            dots.append(torch.dot(left, right))
+        flat = {index: precision(row).reshape(-1) for index, row in each.rows.items()}
+        for i, j in pairs:
+            if i in flat and j in flat:
+                places.append((position, i, j))
+                dots.append(torch.dot(flat[i], flat[j]))
     if dots:
         parameter, i, j = np.array(places).T
         values = torch.stack([dot.to(dots[0].device) for dot in dots]).cpu().double().numpy()
@@ -112,7 +86,3 @@ def _working_precision(gradient: Tensor) -> Tensor:
 
 def _double_precision(gradient: Tensor) -> Tensor:
     return gradient.cpu().double()  # not every device knows float64, and this is rare
-
-
-def _as_it_is(merged: Tensor) -> Tensor:
-    return merged

@@ -1,34 +1,46 @@
 """What a loss reaches in the autograd graph, and how `.grad` is put aside while gradients are taken."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from torch import Tensor
 from torch.autograd.graph import Node, get_gradient_edge
 
 
-def leaves(losses: Iterable[Tensor], *, below_checkpoints: bool = True) -> list[Tensor]:
-    """Return every leaf that backward from `losses` would fill, each once.
+def nodes(
+    losses: Iterable[Tensor], *, below_checkpoints: bool = True, above: Collection[Node] = ()
+) -> Iterator[Node]:
+    """Yield the nodes that backward from `losses` would run, each once.
 
-    Parameters used only inside a reentrant checkpoint are invisible: their graph exists only in backward.
-    With `below_checkpoints=False` leaves behind one are left out too: a pass to chosen inputs may not
-    cross it.
+    What is used only inside a reentrant checkpoint is invisible: its graph exists only in backward. With
+    `below_checkpoints=False` nodes behind one are left out too: a pass to chosen inputs may not cross it.
+    The nodes `above` are where to stop; they and what lies below them are left out.
     """
-    found: dict[int, Tensor] = {}
     stack: list[Node | None] = [get_gradient_edge(loss).node for loss in losses if loss.requires_grad]
-    seen: set[Node | None] = {None}
+    seen: set[Node | None] = {None, *above}
     while stack:
         node = stack.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
-        leaf = getattr(node, "variable", None)
-        if leaf is not None:
-            found[id(leaf)] = leaf
+        yield node
         if below_checkpoints or node.name() != "CheckpointFunctionBackward":
             stack.extend(following for following, _ in node.next_functions)
-    return list(found.values())
+
+
+def leaves(
+    losses: Iterable[Tensor], *, below_checkpoints: bool = True, above: Collection[Node] = ()
+) -> list[Tensor]:
+    """Return every leaf that backward from `losses` would fill, each once; options as of `nodes`."""
+    reached = nodes(losses, below_checkpoints=below_checkpoints, above=above)
+    found = (getattr(node, "variable", None) for node in reached)
+    return distinct(leaf for leaf in found if leaf is not None)
+
+
+def nodes_of(tensors: Iterable[Tensor]) -> list[Node]:
+    """Return the nodes that computed the tensors."""
+    return [get_gradient_edge(tensor).node for tensor in tensors]
 
 
 def common_leaves(losses: Iterable[Tensor]) -> list[Tensor]:
@@ -68,17 +80,3 @@ def take_grads(parameters: Sequence[Tensor]) -> list[Tensor | None]:
     for parameter in parameters:
         parameter.grad = None
     return taken
-
-
-def add_grads(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
-    """Add to `.grad` as `Tensor.backward` does: in place where there is one, else hand the tensor over."""
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        if gradient is None:
-            continue
-        if parameter.grad is None:
-            parameter.grad = gradient
-        elif parameter.grad.is_sparse or gradient.is_sparse:
-            dense_first, second = sorted((parameter.grad, gradient), key=lambda grad: grad.is_sparse)
-            parameter.grad = dense_first + second
-        else:
-            parameter.grad.add_(gradient)

@@ -1,6 +1,6 @@
 """Methods that add the losses up and look at no gradient: one backward pass."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import Literal
@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from counterpoint.balance import checks
+from counterpoint.balance.batch import Tasks
 from counterpoint.balance.engine import Balancer
 
 Reduction = Literal["sum", "mean"]
@@ -23,9 +24,9 @@ class Equal(Balancer):
     def __post_init__(self) -> None:
         checks.one_of("reduction", self.reduction, ("sum", "mean"))
 
-    def rows(self, tasks: Sequence[str], target: int | None) -> Float[np.ndarray, "rows tasks"]:
+    def rows(self, tasks: Tasks) -> Float[np.ndarray, "rows tasks"]:
         """Return one row with all tasks."""
-        return np.full((1, len(tasks)), 1 / len(tasks) if self.reduction == "mean" else 1.0)
+        return np.full((1, len(tasks.names)), 1 / len(tasks.names) if self.reduction == "mean" else 1.0)
 
 
 class Fixed(Balancer):
@@ -45,14 +46,14 @@ class Fixed(Balancer):
             raise ValueError(f"weights must give every task a finite number, not {dict(weights)!r}.")
         self._weight_of = dict(weights)
 
-    def rows(self, tasks: Sequence[str], target: int | None) -> Float[np.ndarray, "rows tasks"]:
+    def rows(self, tasks: Tasks) -> Float[np.ndarray, "rows tasks"]:
         """Return one row with all tasks, weighted."""
-        for task in tasks:
+        for task in tasks.names:
             if task not in self._weight_of:
                 raise ValueError(
                     f"Task {task!r} has no weight{checks.near(task, self._weight_of)}; give it one."
                 )
-        return np.array([[self._weight_of[task] for task in tasks]])
+        return np.array([[self._weight_of[task] for task in tasks.names]])
 
     def __repr__(self) -> str:
         return f"Fixed(weights={self._weight_of!r})"

@@ -7,13 +7,20 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from counterpoint.balance.rows import Gradient, Row, Touched
+
 _BUCKET_BYTES = 25 * 2**20
-_ABSENT, _DENSE, _SPARSE = 0, 1, 2
+_ABSENT, _TOUCHED, _DENSE, _SPARSE = range(4)
 
 
 def several() -> bool:
     """Return whether this process is one of several."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def number() -> int:
+    """Return how many processes there are."""
+    return dist.get_world_size() if several() else 1
 
 
 def agree(what: str, mine: Sequence[object]) -> None:
@@ -29,32 +36,70 @@ def agree(what: str, mine: Sequence[object]) -> None:
     raise ValueError(f"Every rank must have the same {what} in one step, but they differ ({differing}).")
 
 
-def average(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> list[Tensor | None]:
+def all_of(opinions: Sequence[bool | None]) -> list[bool]:
+    """Return for every place whether some rank says yes and none says no; `None` is no opinion."""
+    votes = torch.tensor(
+        [[opinion is False for opinion in opinions], [opinion is True for opinion in opinions]],
+        dtype=torch.int32,
+        device=_device(),
+    )
+    dist.all_reduce(votes, op=dist.ReduceOp.MAX)
+    return [bool(yes and not no) for no, yes in votes.T.tolist()]
+
+
+def union(ids: Tensor) -> Tensor:
+    """Return the numbers that any rank has, ascending, each once; alone, the numbers given."""
+    if not several():
+        return ids
+    sizes = [torch.zeros(1, dtype=torch.int64, device=_device()) for _ in range(dist.get_world_size())]
+    dist.all_gather(sizes, torch.tensor([len(ids)], device=_device()))
+    most = int(max(sizes))
+    padded = torch.zeros(most, dtype=torch.int64, device=_device())
+    padded[: len(ids)] = ids
+    every = [torch.empty_like(padded) for _ in sizes]
+    dist.all_gather(every, padded)
+    kept = [of_rank[: int(size)] for of_rank, size in zip(every, sizes, strict=True)]
+    joined: Tensor = torch.unique(torch.cat(kept))
+    return joined.to(ids.device)
+
+
+def average(row: Row, parameters: Sequence[Tensor]) -> Row:
     """Return the mean of every gradient over the ranks; one that is absent everywhere stays absent.
 
-    A gradient that only some ranks have counts as zero on the others. Sparse ones travel dense and come back
-    sparse by rows. Dense ones travel in buckets, and what is returned are views into these.
+    A gradient that only some ranks have counts as zero on the others. Those of a table's touched rows, the
+    same on all ranks, travel as they are; other sparse ones travel dense and come back sparse by rows. All
+    travel in buckets, and what is returned are views into these.
     """
     if not parameters:
         return []
-    kinds = torch.tensor([_kind(gradient) for gradient in gradients], device=_device())
+    kinds = torch.tensor([_kind(gradient) for gradient in row], device=_device())
     dist.all_reduce(kinds, op=dist.ReduceOp.MAX)
-    held = [position for position, kind in enumerate(kinds.tolist()) if kind != _ABSENT]
-    dense = {position: _dense(gradients[position], parameters[position]) for position in held}
-    averaged: list[Tensor | None] = [None] * len(parameters)
-    for bucket in _buckets(dense):
-        flat = torch.cat([dense[position].reshape(-1) for position in bucket])
+    travelling = {
+        position: _tensor(row[position], parameters[position], whole=kind != _TOUCHED)
+        for position, kind in enumerate(kinds.tolist())
+        if kind != _ABSENT
+    }
+    averaged: Row = [None] * len(parameters)
+    for bucket in _buckets(travelling):
+        flat = torch.cat([travelling[position].reshape(-1) for position in bucket])
         flat.div_(dist.get_world_size())  # before the sum, so that half precision does not overflow
         dist.all_reduce(flat)
-        parts = torch.split_with_sizes(flat, [dense[position].numel() for position in bucket])
+        parts = torch.split_with_sizes(flat, [travelling[position].numel() for position in bucket])
         for position, part in zip(bucket, parts, strict=True):
-            mean = part.view(parameters[position].shape)
-            averaged[position] = mean.to_sparse(1) if kinds[position] == _SPARSE else mean
+            mean, mine = part.view(travelling[position].shape), row[position]
+            if kinds[position] == _SPARSE:
+                averaged[position] = mean.to_sparse(1)
+            elif kinds[position] == _TOUCHED and isinstance(mine, Touched):
+                averaged[position] = Touched(mine.ids, mean, mine.sparse)
+            else:
+                averaged[position] = mean
     return averaged
 
 
 def average_values(values: Tensor) -> Tensor:
-    """Return the mean of a small CPU tensor over the ranks."""
+    """Return the mean of a small CPU tensor over the ranks; alone, the tensor."""
+    if not several():
+        return values
     mean = values.to(_device()) / dist.get_world_size()
     dist.all_reduce(mean)
     return mean.cpu()
@@ -68,15 +113,21 @@ def _device() -> torch.device:
     )
 
 
-def _kind(gradient: Tensor | None) -> int:
-    if gradient is None:
-        return _ABSENT
+def _kind(gradient: Gradient) -> int:
+    match gradient:
+        case None:
+            return _ABSENT
+        case Touched():
+            return _TOUCHED
     return _SPARSE if gradient.is_sparse else _DENSE
 
 
-def _dense(gradient: Tensor | None, parameter: Tensor) -> Tensor:
-    if gradient is None:
-        return torch.zeros_like(parameter)
+def _tensor(gradient: Gradient, parameter: Tensor, *, whole: bool) -> Tensor:
+    match gradient:
+        case None:
+            return torch.zeros_like(parameter)
+        case Touched():
+            return gradient.dense(parameter) if whole else gradient.values
     return gradient.to_dense() if gradient.is_sparse else gradient
 
 

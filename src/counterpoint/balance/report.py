@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from counterpoint.balance.batch import Tasks
+
 
 @dataclass(frozen=True, eq=False)
 class Report:
@@ -28,6 +30,9 @@ class Report:
         conflicts: whether the cosine of a pair is negative.
         weights: the factor of every task's gradient in the merged one; with a granularity, per block.
         effects: the inner product of the merged gradient with every row: negative means it ascends that loss.
+        shares: the part of every row in the merged gradient's squared length, ⟨w_k g_k, g⟩ / ‖g‖²: together
+            1, negative for a row that the others outweigh; 0 all where the merged gradient is zero.
+        exact_weights: with a representation and `diagnose`, the weights that exact passes would have given.
         finite: whether losses and gradients are; if not, they were added up plainly and no state has changed.
     """
 
@@ -39,7 +44,16 @@ class Report:
     conflicts: Bool[Tensor, "rows rows"]
     weights: Float[Tensor, " tasks"] | Float[Tensor, "blocks tasks"]
     effects: Float[Tensor, " rows"]
+    shares: Float[Tensor, " rows"]
+    exact_weights: Float[Tensor, " tasks"] | None
     finite: bool
+
+    @property
+    def distance(self) -> float | None:
+        """How far the weights are from the exact ones: ‖w - w*‖ / ‖w*‖; `None` if those are not known."""
+        if self.exact_weights is None:
+            return None
+        return float((self.weights - self.exact_weights).norm() / self.exact_weights.norm())
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report by names, ready for JSON: a value that is not finite becomes `None`.
@@ -54,6 +68,7 @@ class Report:
             "cosines": {f"{self.rows[i]}|{self.rows[j]}": float(self.cosines[i, j]) for i, j in pairs},
             "weights": _named(self.tasks, self.weights.movedim(-1, 0)),
             "effects": _named(self.rows, self.effects),
+            "shares": _named(self.rows, self.shares),
             "conflict_rate": conflicting / len(pairs) if pairs else 0.0,
             "finite": self.finite,
         }
@@ -72,29 +87,40 @@ def cosines(gramian: Float[np.ndarray, "rows rows"]) -> Float[np.ndarray, "rows 
 
 
 def report(
-    tasks: tuple[str, ...],
-    rows: tuple[str, ...],
-    losses: Float[np.ndarray, " tasks"],
+    tasks: Tasks,
+    taken: Float[np.ndarray, "rows tasks"],
     gramians: Float[np.ndarray, "blocks rows rows"],
     row_weights: Float[np.ndarray, "blocks rows"],
-    task_weights: Float[np.ndarray, " tasks"] | Float[np.ndarray, "blocks tasks"],
+    *,
+    by_block: bool = False,
+    effects: Float[np.ndarray, " rows"] | None = None,
+    exact_weights: Float[np.ndarray, " tasks"] | None = None,
+    finite: bool | None = None,
 ) -> Report:
     """Assemble the report of a step from its Gramians and the weights given."""
+    task_weights = row_weights @ taken
     with np.errstate(all="ignore"):  # a gradient that is not finite is reported, not warned about
         whole = gramians.sum(axis=0)
         norms = np.sqrt(np.diagonal(whole))
-        effects = np.einsum("bij,bj->i", gramians, row_weights)
+        if effects is None:
+            effects = np.einsum("bij,bj->i", gramians, row_weights)
+        parts = np.einsum("bi,bij,bj->i", row_weights, gramians, row_weights)
+        shares = parts / parts.sum() if parts.sum() != 0 else np.zeros_like(parts)
     angles = cosines(whole)
+    if finite is None:
+        finite = bool(np.isfinite(gramians).all() and np.isfinite(tasks.values).all())
     return Report(
-        tasks=tasks,
-        rows=rows,
-        losses=torch.from_numpy(losses),
+        tasks=tasks.names,
+        rows=tasks.mixed(taken).names,
+        losses=torch.from_numpy(tasks.values),
         norms=torch.from_numpy(norms),
         cosines=torch.from_numpy(angles),
         conflicts=torch.from_numpy(angles < 0),
-        weights=torch.from_numpy(task_weights),
+        weights=torch.from_numpy(task_weights if by_block else task_weights[0]),
         effects=torch.from_numpy(effects),
-        finite=bool(np.isfinite(gramians).all() and np.isfinite(losses).all()),
+        shares=torch.from_numpy(shares),
+        exact_weights=None if exact_weights is None else torch.from_numpy(exact_weights),
+        finite=finite,
     )
 
 

@@ -1,6 +1,5 @@
 """Methods with a target task, which the other tasks are there to help."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -8,7 +7,9 @@ import numpy as np
 from jaxtyping import Float
 
 from counterpoint.balance import checks
-from counterpoint.balance.engine import Balancer, BlockBalancer, Step
+from counterpoint.balance.batch import Step, Tasks
+from counterpoint.balance.blocks import BlockBalancer
+from counterpoint.balance.engine import Balancer
 
 
 @dataclass(eq=False, repr=False)
@@ -22,9 +23,9 @@ class Single(Balancer):
 
     needs_target: ClassVar[bool] = True
 
-    def rows(self, tasks: Sequence[str], target: int | None) -> Float[np.ndarray, "rows tasks"]:
+    def rows(self, tasks: Tasks) -> Float[np.ndarray, "rows tasks"]:
         """Return one row with the target, or none."""
-        return np.eye(len(tasks))[_only(target)]
+        return np.eye(len(tasks.names))[_only(tasks.target)]
 
 
 @dataclass(eq=False, repr=False)
@@ -59,11 +60,11 @@ class MTRec(BlockBalancer):
         checks.positive("scale", self.scale)
         checks.one_of("project", self.project, ("both", "main", "aux"))
 
-    def rows(self, tasks: Sequence[str], target: int | None) -> Float[np.ndarray, "rows tasks"]:
+    def rows(self, tasks: Tasks) -> Float[np.ndarray, "rows tasks"]:
         """Return the target and λ times the sum of the others, whichever the batch has."""
-        others = np.full((1, len(tasks)), self.scale)
-        others[:, _only(target)] = 0.0
-        rows = np.concatenate([np.eye(len(tasks))[_only(target)], others])
+        others = np.full((1, len(tasks.names)), self.scale)
+        others[:, _only(tasks.target)] = 0.0
+        rows = np.concatenate([np.eye(len(tasks.names))[_only(tasks.target)], others])
         return rows[rows.any(axis=1)]
 
     def solve(self, step: Step) -> Float[np.ndarray, " rows"]:

@@ -1,0 +1,95 @@
+"""The backward passes of one step: a row of gradients of the shared parameters each."""
+
+from collections.abc import Generator, Mapping, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from counterpoint.balance import ranks
+from counterpoint.balance.batch import Batch
+from counterpoint.balance.graph import grads_aside, leaves, nodes_of, take_grads, without
+from counterpoint.balance.rows import Row, add_grads, sum_of
+from counterpoint.balance.tables import Table, tables
+
+
+def take_rows(
+    taken: Float[np.ndarray, "rows tasks"], batch: Batch, *, keep: bool = False
+) -> Generator[Row, None, None]:
+    """Run the backward passes and yield each one's gradients of the parameters, averaged over ranks.
+
+    A pass that adds losses up fills the heads with their plain gradient on the way. Tasks that appear only in
+    passes with other factors, or in none, get theirs in a pass of their own that stops at the heads. The
+    parameters' `.grad` is back in its place once all rows are taken. To `keep` is to leave the graphs and the
+    heads' `.grad` as they are.
+    """
+    losses, parameters, own, scale = batch.losses, batch.parameters, batch.own, batch.scale
+    terms = [
+        [(loss, f) for loss, f in zip(losses, row, strict=True) if f and loss.requires_grad] for row in taken
+    ]
+    plain = [set(row.tolist()) <= {0.0, 1.0} for row in taken]
+    filled = (taken[plain] != 0).any(axis=0).tolist()
+    headless = [
+        loss for loss, done in zip(losses, filled, strict=True) if loss.requires_grad and not (done or keep)
+    ]
+    heads = without(leaves(headless, below_checkpoints=False), parameters)
+    left = sum(map(bool, terms))
+    with tables(losses, parameters) as found, grads_aside([*parameters, *own]):
+        if heads:
+            seeds = [torch.full_like(loss, scale) for loss in headless]
+            torch.autograd.backward(headless, seeds, inputs=heads, retain_graph=left > 0)
+        for row, fills_heads in zip(terms, plain, strict=True):
+            if row:
+                left -= 1
+                summed = [loss for loss, _ in row]
+                seeds = [torch.full_like(loss, factor * scale) for loss, factor in row]
+                reached = [] if fills_heads and not keep else leaves(summed, below_checkpoints=False)
+                with grads_aside(without(reached, parameters)):
+                    torch.autograd.backward(summed, seeds, retain_graph=keep or left > 0)
+            yield _taken(parameters, found)
+        of_heads: Row = [*take_grads(own)]
+    if not keep:
+        add_grads(own, ranks.average(of_heads, own) if ranks.several() else of_heads)
+
+
+def rows_at_representation(batch: Batch) -> list[Row]:
+    """Return every loss's gradient at the representation, of this rank's batch; no pass through the trunk.
+
+    The heads' `.grad` is filled on the way.
+    """
+    above = nodes_of(batch.representation)
+    heads = leaves(batch.losses, above=above)
+    of_heads: Row = [None] * len(heads)
+    rows: list[Row] = []
+    for loss in batch.losses:
+        if not loss.requires_grad:
+            rows.append([None] * len(batch.representation))
+            continue
+        inputs = [*batch.representation, *heads]
+        seed = torch.full_like(loss, batch.scale)
+        gradients = torch.autograd.grad(loss, inputs, seed, retain_graph=True, allow_unused=True)
+        rows.append(list(gradients[: len(batch.representation)]))
+        later = zip(of_heads, gradients[len(batch.representation) :], heads, strict=True)
+        of_heads = [sum_of(first, second, like) for first, second, like in later]
+    add_grads(heads, ranks.average(of_heads, heads) if ranks.several() else of_heads)
+    return rows
+
+
+def send_through(batch: Batch, merged: Sequence[Tensor | None]) -> None:
+    """Send a gradient of the representation through the trunk, into the `.grad` of its parameters."""
+    sent = [(each, seed) for each, seed in zip(batch.representation, merged, strict=True) if seed is not None]
+    outputs, seeds = [each for each, _ in sent], [seed for _, seed in sent]
+    with tables(outputs, batch.parameters) as found, grads_aside(batch.parameters):
+        if sent:
+            torch.autograd.backward(outputs, seeds)
+        row = _taken(batch.parameters, found)
+    add_grads(batch.parameters, row)
+
+
+def _taken(parameters: Sequence[Tensor], found: Mapping[int, Table]) -> Row:
+    """Return the parameters' gradients of the pass that ended, averaged over ranks."""
+    row: Row = [*take_grads(parameters)]
+    for position, table in found.items():
+        row[position] = table.take(row[position])
+    return ranks.average(row, parameters) if ranks.several() else row

@@ -1,0 +1,125 @@
+"""Tables of embeddings: take the gradient of the rows a batch looked up, without one of the whole table.
+
+`nn.Embedding` makes a gradient as large as its table in every pass. Here the node that would make it is
+kept from running, and its work is done on the rows that the batch touched: time and memory grow with the
+batch. Only plain look-ups of whole leaf tables qualify; any other use of a table gives a dense gradient.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import Node
+
+from counterpoint.balance import ranks
+from counterpoint.balance.graph import nodes
+from counterpoint.balance.rows import Gradient, Touched, sum_of
+
+
+@dataclass(eq=False)
+class Table:
+    """A table of embeddings in one step.
+
+    Attributes:
+        parameter: the table.
+        lookups: the nodes of the graph that look rows up, and the rows they look up.
+        ids: all rows looked up, on any rank.
+        gradient: what the pass under way has brought so far.
+    """
+
+    parameter: Tensor
+    lookups: dict[Node, Tensor] = field(default_factory=dict)
+    ids: Tensor = field(init=False)
+    gradient: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        device = self.parameter.device
+        every = [torch.empty(0, dtype=torch.int64, device=device)]
+        every += [indices.reshape(-1).long() for indices in self.lookups.values()]
+        self.ids = ranks.union(torch.unique(torch.cat(every)))
+        self._places = {
+            node: torch.searchsorted(self.ids, indices.long()) for node, indices in self.lookups.items()
+        }
+        self._padding = {node: self._place_of_padding(node) for node in self.lookups}
+
+    def catch(self, node: Node, gradient: Tensor | None) -> None:
+        """Take what the looked-up vectors of one node got."""
+        if gradient is None:
+            return
+        values = torch.ops.aten.embedding_dense_backward(
+            gradient, self._places[node], len(self.ids), self._padding[node], False
+        )
+        self.gradient = values if self.gradient is None else self.gradient.add_(values)
+
+    def take(self, dense: Gradient) -> Gradient:
+        """Return the table's gradient of the pass that ended; `dense` is what came by other ways."""
+        caught, self.gradient = self.gradient, None
+        if caught is None:
+            if dense is not None or not ranks.several():
+                return dense
+            caught = self.parameter.new_zeros(len(self.ids), *self.parameter.shape[1:])
+        sparse = any(node._saved_sparse for node in self.lookups)  # type: ignore[attr-defined]
+        return sum_of(dense, Touched(self.ids, caught, sparse), self.parameter)
+
+    def _place_of_padding(self, node: Node) -> int:
+        row = node._saved_padding_idx  # type: ignore[attr-defined]
+        if row >= len(self.parameter):  # without padding it is 2⁶⁴ - 1
+            return -1
+        place = int(torch.searchsorted(self.ids, row))
+        return place if place < len(self.ids) and self.ids[place] == row else -1
+
+
+@contextmanager
+def tables(losses: Sequence[Tensor], parameters: Sequence[Tensor]) -> Iterator[dict[int, Table]]:
+    """Yield the tables among the parameters by position; within, their look-ups make no dense gradient.
+
+    A table that its batch looks up more often than it has rows stays an ordinary parameter.
+    """
+    found = _lookups(losses, parameters)
+    opinions = [_worth(found.get(id(each), {}), each) for each in parameters]
+    worth = ranks.all_of(opinions) if ranks.several() else opinions
+    chosen = {
+        position: Table(each, found.get(id(each), {}))
+        for position, (each, is_worth) in enumerate(zip(parameters, worth, strict=True))
+        if is_worth
+    }
+    with ExitStack() as hooks:
+        for table in chosen.values():
+            for node in table.lookups:
+                hooks.callback(node.register_prehook(_Catch(table, node)).remove)
+        yield chosen
+
+
+@dataclass(eq=False)
+class _Catch:
+    """A hook that hands a node's gradient to its table and leaves the node nothing to do."""
+
+    table: Table
+    node: Node
+
+    def __call__(self, gradients: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+        self.table.catch(self.node, gradients[0])
+        return (None,)
+
+
+def _lookups(losses: Sequence[Tensor], parameters: Sequence[Tensor]) -> dict[int, dict[Node, Tensor]]:
+    """Return the nodes that look rows of the parameters up, with the rows, by the parameter's identity."""
+    candidates = {id(each) for each in parameters if each.dim() == 2 and type(each) in _PLAIN}
+    found: dict[int, dict[Node, Tensor]] = {}
+    for node in nodes(losses) if candidates else ():
+        if node.name() != "EmbeddingBackward0" or node._saved_scale_grad_by_freq:  # type: ignore[attr-defined]
+            continue
+        leaf = getattr(node.next_functions[0][0], "variable", None)
+        if leaf is not None and id(leaf) in candidates and not leaf._backward_hooks:
+            found.setdefault(id(leaf), {})[node] = node._saved_indices  # type: ignore[attr-defined]
+    return found
+
+
+def _worth(lookups: dict[Node, Tensor], table: Tensor) -> bool | None:
+    """Return whether the batch looks up fewer rows than there are; `None` if it looks up nothing."""
+    return sum(indices.numel() for indices in lookups.values()) < len(table) if lookups else None
+
+
+_PLAIN = (Tensor, torch.nn.Parameter)
