@@ -1,78 +1,120 @@
-"""Two processes with half a batch each end with the gradients of one process with all of it."""
+"""Two processes with half a batch each take the steps of one process with all of it."""
 
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from torch import Tensor, nn
+from torch import Tensor
 
-from counterpoint.balance import Balancer, Equal, MTRec, PCGrad
+from counterpoint.balance import Equal, PCGrad
 
+from .every import EVERY, TARGET, Ladder, batches, label, new
 
-class Ranked(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.table = nn.Embedding(6, 4, sparse=True)
-        self.trunk = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
-        self.heads = nn.ModuleDict({name: nn.Linear(3, 1) for name in "abc"})
-
-    def losses(self, words: Tensor) -> dict[str, Tensor]:
-        shared = self.trunk(self.table(words))
-        return {
-            name: (head(shared) - 1 - 3 * index).square().mean() * (-1) ** index
-            for index, (name, head) in enumerate(self.heads.items())
-        }
-
-    def shared(self) -> list[Tensor]:
-        return [*self.table.parameters(), *self.trunk.parameters()]
-
-    def gradients(self) -> dict[str, Tensor]:
-        return {name: p.grad.to_dense() for name, p in self.named_parameters()}
+STEPS = 100
 
 
-WORDS = torch.tensor([0, 1, 4, 1, 2, 5])
-
-
-def balancers() -> list[Balancer]:
-    return [Equal(), Equal("mean"), MTRec(), PCGrad(), PCGrad(granularity="tensor")]
-
-
-def steps(words: Tensor) -> list[dict[str, Tensor]]:
-    """Two accumulated steps of every method."""
-    results = []
-    for balancer in balancers():
-        model = Ranked()
-        for _ in range(2):
-            report = balancer.backward(model.losses(words), shared=model.shared(), target="a")
-        assert model.table.weight.grad.is_sparse
-        results.append({**model.gradients(), "losses": report.losses, "weights": report.weights})
-    return results
+def train(method: tuple[str, dict[str, Any]], rank: int | None, steps: int) -> dict[str, Tensor]:
+    """Train on each batch, or on one rank's half of it, and return where that led."""
+    torch.manual_seed(0)
+    model = Ladder(4, sparse=label(method) == "pcgrad")
+    balancer = new(method)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
+    for words in batches(steps):
+        mine = words if rank is None else words[3 * rank : 3 * rank + 3]
+        report = model.step(balancer, mine)
+        optimizer.step()
+    learned = {name: each.detach() for name, each in model.named_parameters()}
+    return {**learned, "losses": report.losses, "weights": report.weights, "norms": report.norms}
 
 
 def work(rank: int, port: int, folder: Path) -> None:
     dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", world_size=2, rank=rank)
     torch.set_num_threads(1)
-    torch.save(steps(WORDS[3 * rank : 3 * rank + 3]), folder / f"{rank}.pt")
-    model = Ranked()
-    losses = model.losses(WORDS)
+    results = {(label(method), steps): train(method, rank, steps) for method in EVERY for steps in (3, STEPS)}
+    torch.save(results, folder / f"{rank}.pt")
+    at_the_representation(rank)
+    accumulated(rank)
+    refusals(rank)
+    dist.destroy_process_group()
+
+
+def at_the_representation(rank: int) -> None:
+    """Gramians of halves of a representation add up to that of the whole."""
+    words = next(batches(1))
+
+    def step(model: Ladder, words: Tensor) -> Tensor:
+        shared = model.trunk(model.table(words))
+        losses = {
+            name: (head(shared) - (-1) ** index * (1 + index)).square().mean()
+            for index, (name, head) in enumerate(model.heads.items())
+        }
+        balancer = PCGrad(passes="representation")
+        return balancer.backward(losses, representation=shared, target=TARGET).weights
+
+    half, whole = Ladder(4), Ladder(4)
+    weights = step(half, words[3 * rank : 3 * rank + 3])
+    rows = whole.trunk(whole.table(words))
+    losses = [
+        (head(rows) - (-1) ** index * (1 + index)).square().mean()
+        for index, head in enumerate(whole.heads.values())
+    ]
+    cut = torch.stack([torch.autograd.grad(loss, rows, retain_graph=True)[0].flatten() for loss in losses])
+    expected = PCGrad().weights(cut @ cut.T)
+    torch.testing.assert_close(weights, expected)
+    torch.testing.assert_close(half.merged(), expected @ whole.matrix(words))
+
+
+def accumulated(rank: int) -> None:
+    """Tasks one after the other, each on its own half."""
+    words = next(batches(1))
+    half, whole = Ladder(4), Ladder(4)
+    balancer = PCGrad()
+    for task in half.heads:
+        losses = half.losses(words[3 * rank : 3 * rank + 3])
+        balancer.accumulate({task: losses[task]}, shared=half.shared())
+    balancer.merge()
+    torch.testing.assert_close(half.merged(), whole.merge(PCGrad(), words))
+
+
+def refusals(rank: int) -> None:
+    """Ranks that do different things are told so instead of waiting for each other."""
+    model = Ladder(3)
+    losses = model.losses(next(batches(1)))
     with pytest.raises(ValueError, match=r"same tasks.*rank 0: \['a', 'b', 'c'\]; rank 1: \['a', 'b'\]"):
         Equal().backward(losses if rank == 0 else {"a": losses["a"], "b": losses["b"]}, shared=model.shared())
     with pytest.raises(ValueError, match="same parameters"):
         Equal().backward(losses, shared=model.shared()[: 2 + rank])
-    dist.destroy_process_group()
 
 
-@pytest.mark.slow
-def test_two_ranks_are_one_process_on_the_joined_batch(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
+    folder = tmp_path_factory.mktemp("ranks")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(work, args=(port, tmp_path), nprocs=2)
-    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
-    for one, other, alone in zip(first, second, steps(WORDS), strict=True):
-        assert all(torch.equal(one[name], other[name]) for name in alone)
-        torch.testing.assert_close(one, alone, rtol=1e-5, atol=1e-6)
+    mp.spawn(work, args=(port, folder), nprocs=2)
+    first, second = (torch.load(folder / f"{rank}.pt") for rank in range(2))
+    return first, second
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", EVERY, ids=label)
+def test_two_ranks_are_one_process_on_the_joined_batch(
+    ranks: tuple[Any, Any], method: tuple[str, dict[str, Any]]
+) -> None:
+    of_rank = ranks[0][label(method), 3]
+    alone = train(method, None, 3)
+    for name, value in alone.items():
+        torch.testing.assert_close(of_rank[name], value, rtol=1e-6, atol=1e-8, msg=f"{label(method)}: {name}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", EVERY, ids=label)
+def test_ranks_stay_identical(ranks: tuple[Any, Any], method: tuple[str, dict[str, Any]]) -> None:
+    one, other = (results[label(method), STEPS] for results in ranks)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert any(not torch.equal(one[name], each) for name, each in Ladder(4).named_parameters())

@@ -62,6 +62,10 @@ class BlockBalancer(Balancer):
         ]
         return [*groups, list(places.values())] if places else groups
 
+    def at_representation(self) -> bool:
+        """Return whether `passes` says so."""
+        return self.passes == "representation"
+
     def state_names(self) -> tuple[str, ...]:
         """Return the attributes that change; weights are held only if they may grow old."""
         return (*self.stateful, "held", "age") if self.every > 1 else self.stateful
@@ -87,7 +91,6 @@ class BlockBalancer(Balancer):
     def _run(self, batch: Batch, diagnose: bool) -> Report:
         if self.passes == "exact":
             return super()._run(batch, diagnose)
-        checks.a_representation(self, batch.representation)
         return self._run_at_representation(batch, diagnose)
 
     def _run_at_representation(self, batch: Batch, diagnose: bool) -> Report:
@@ -172,7 +175,6 @@ class TargetFirst(BlockBalancer):
         streams = len(batch.losses) > 3 and batch.tasks.target is not None and self.passes == "exact"
         if diagnose or not streams:
             return super()._run(batch, diagnose)
-        checks.no_representation(self, batch.representation)
         plan = self._plan(batch.tasks)
         if not plan.solve:
             with closing(take_rows(plan.taken, batch)) as rows:

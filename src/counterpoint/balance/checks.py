@@ -86,16 +86,12 @@ def below(
     return parameters
 
 
-def no_representation(method: object, representation: Sequence[Tensor]) -> None:
-    """Raise if there is a representation for a method that takes exact passes."""
-    if representation:
-        raise ValueError(f"{method!r} takes no representation: for methods with passes='representation'.")
-
-
-def a_representation(method: object, representation: Sequence[Tensor]) -> None:
-    """Raise unless there is a representation."""
-    if not representation:
+def representation(method: object, given: object, *, wanted: bool) -> None:
+    """Raise unless there is a representation just where the method takes it."""
+    if wanted and given is None:
         raise ValueError(f"{method!r} needs the trunk's output: give representation=….")
+    if given is not None and not wanted:
+        raise ValueError(f"{method!r} takes no representation: for methods with passes='representation'.")
 
 
 def same_parameters(first: Sequence[Tensor], second: Sequence[Tensor]) -> None:

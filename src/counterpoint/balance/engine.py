@@ -87,6 +87,14 @@ class Balancer:
         """Return the groups of parameters with a Gramian of their own, or `None` for one over all."""
         return None
 
+    def optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer | None:
+        """Return the optimizer that the merged gradient is made for, or `None` if any will do, as here."""
+        return None
+
+    def at_representation(self) -> bool:
+        """Return whether gradients are to be taken at the trunk's output instead of its parameters."""
+        return False
+
     def backward(
         self,
         losses: Mapping[str, Tensor | None],
@@ -131,6 +139,7 @@ class Balancer:
                 `torch.distributed`, ranks with different tasks.
             TypeError: a loss that is no tensor.
         """
+        checks.representation(self, representation, wanted=self.at_representation())
         batch = Batch.of(losses, shared, target, scaler, representation)
         if self.needs_target:
             checks.target_named(self, target)
@@ -289,7 +298,6 @@ class Balancer:
 
     def _run(self, batch: Batch, diagnose: bool) -> Report:
         """Take the passes and merge what they bring into `.grad`."""
-        checks.no_representation(self, batch.representation)
         plan = self._plan(batch.tasks)
         if diagnose:
             plan = plan.task_by_task()

@@ -121,7 +121,7 @@ def fit(
     """
     accelerator = accelerator or make_accelerator()
     model.to(accelerator.device)
-    optimizer = make_optimizer(model, settings)
+    optimizer = balancer.optimizer(model.parameters())
     loop = _Loop(
         model=model,
         batches=batches,
@@ -133,7 +133,8 @@ def fit(
         validate=validate,
         metric=metric,
         accelerator=accelerator,
-        optimizer=optimizer,
+        optimizer=make_optimizer(model, settings) if optimizer is None else optimizer,
+        balances_all=optimizer is not None,
     )
     loop.go(progress)
 
@@ -181,6 +182,8 @@ class _Loop:
     metric: str
     accelerator: Accelerator
     optimizer: Optimizer
+    balances_all: bool
+    """Whether the balancer is an optimizer too: it takes all parameters, and its steps are not clipped."""
 
     def __post_init__(self) -> None:
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -235,10 +238,10 @@ class _Loop:
         factor = linear_decay(state.step, self.total, self.settings.warmup)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
-        report = self.balancer.backward(
-            self.model.losses(batch), shared=self.model.shared_parameters(), target=self.target
-        )
-        largest = math.inf if self.settings.clip_norm is None else self.settings.clip_norm
+        shared = self.model.parameters() if self.balances_all else self.model.shared_parameters()
+        report = self.balancer.backward(self.model.losses(batch), shared=shared, target=self.target)
+        limit = self.settings.clip_norm
+        largest = math.inf if limit is None or self.balances_all else limit
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), largest)
         if report.finite and math.isfinite(norm):
             self.optimizer.step()

@@ -1,0 +1,51 @@
+"""What `docs/methods.md` says of every method, for the tests that hold the code against it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+PAGE = Path(__file__).parents[2] / "docs" / "methods.md"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the table.
+
+    Attributes:
+        method: its name for `make`.
+        options: with their defaults, as in the code.
+        needs: "target", "losses", "coordinates", or nothing.
+        state: the names of what changes from step to step.
+        passes: "1", "2" or "K", through the shared parameters.
+        promises: the words that the page explains above the table.
+        source: where the method was published.
+    """
+
+    method: str
+    options: frozenset[str]
+    needs: frozenset[str]
+    state: frozenset[str]
+    passes: str
+    promises: frozenset[str]
+    source: str
+
+
+def table() -> dict[str, Line]:
+    """Return the lines of the table of methods, by name."""
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
+    parsed = [
+        Line(name.strip("`"), _set(options), _set(needs), _set(state), passes, _set(promises), source)
+        for name, options, needs, state, passes, promises, source in cells
+    ]
+    return {line.method: line for line in parsed}
+
+
+def promising(promise: str) -> list[str]:
+    """Return the methods that promise something; at least one does."""
+    methods = [line.method for line in table().values() if promise in line.promises]
+    assert methods, f"no method promises {promise!r}"
+    return methods
+
+
+def _set(cell: str) -> frozenset[str]:
+    return frozenset(part.strip(" `") for part in cell.split(",") if part.strip(" `–"))
