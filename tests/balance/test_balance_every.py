@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from counterpoint.balance import Balancer
 from counterpoint.training.checkpoint import load_checkpoint, save_checkpoint
-
-from .every import EVERY, TARGET, TASKS, Ladder, batches, label, new
+from methods import EVERY, TARGET, TASKS, Ladder, batches, label, new
 
 Method = tuple[str, dict[str, Any]]
 every_method = pytest.mark.parametrize("method", EVERY, ids=label)

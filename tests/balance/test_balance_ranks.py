@@ -11,8 +11,7 @@ import torch.multiprocessing as mp
 from torch import Tensor
 
 from counterpoint.balance import Equal, PCGrad
-
-from .every import EVERY, TARGET, Ladder, batches, label, new
+from methods import EVERY, TARGET, Ladder, batches, label, new
 
 STEPS = 100
 

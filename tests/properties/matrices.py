@@ -9,7 +9,7 @@ NAMES = "abcdefgh"
 
 @st.composite
 def matrices(draw: st.DrawFn, least: int = 1, most: int = 6) -> Tensor:
-    """Gradients of a given rank, some of them zero, repeated, opposite or nearly so, of very different sizes."""
+    """Gradients of a given rank, some zero, repeated, opposite or nearly so, of very different sizes."""
     tasks = draw(st.integers(least, most))
     coordinates = draw(st.integers(1, 9))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))

@@ -32,7 +32,9 @@ class Line:
 def table() -> dict[str, Line]:
     """Return the lines of the table of methods, by name."""
     lines = PAGE.read_text(encoding="utf-8").splitlines()
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
+    cells = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")
+    ]
     parsed = [
         Line(name.strip("`"), _set(options), _set(needs), _set(state), passes, _set(promises), source)
         for name, options, needs, state, passes, promises, source in cells
@@ -48,4 +50,4 @@ def promising(promise: str) -> list[str]:
 
 
 def _set(cell: str) -> frozenset[str]:
-    return frozenset(part.strip(" `") for part in cell.split(",") if part.strip(" `–"))
+    return frozenset(part.strip(" `") for part in cell.split(",") if part.strip(" `"))

@@ -6,23 +6,32 @@ optimizer.step()
 """
 
 import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from counterpoint.balance import checks
+from counterpoint.balance.auxiliaries import MetaBalance, OLAux
 from counterpoint.balance.batch import Step, Tasks
 from counterpoint.balance.blocks import BlockBalancer, TargetFirst
+from counterpoint.balance.chain import chain
+from counterpoint.balance.coordinates import CoordinateBalancer
 from counterpoint.balance.directions import PCGrad
 from counterpoint.balance.engine import Balancer
 from counterpoint.balance.losses import Equal, Fixed
 from counterpoint.balance.report import Report
-from counterpoint.balance.targets import MTRec, Single
+from counterpoint.balance.targets import GradSimilarity, GradSurgery, MTRec, Single
 
 __all__ = [
     "Balancer",
     "BlockBalancer",
+    "CoordinateBalancer",
     "Equal",
     "Fixed",
+    "GradSimilarity",
+    "GradSurgery",
     "MTRec",
+    "MetaBalance",
+    "OLAux",
     "PCGrad",
     "Report",
     "Single",
@@ -30,13 +39,19 @@ __all__ = [
     "TargetFirst",
     "Tasks",
     "available",
+    "chain",
     "make",
 ]
 
-_METHODS: dict[str, type[Balancer]] = {
+_METHODS: dict[str, Callable[..., Balancer]] = {
+    "chain": chain,
     "equal": Equal,
     "fixed": Fixed,
+    "grad_similarity": GradSimilarity,
+    "grad_surgery": GradSurgery,
+    "metabalance": MetaBalance,
     "mtrec": MTRec,
+    "ol_aux": OLAux,
     "pcgrad": PCGrad,
     "single": Single,
 }
@@ -49,6 +64,8 @@ def available() -> tuple[str, ...]:
 
 def make(name: str, **options: Any) -> Balancer:
     """Return a new balancer by name: `make("mtrec", scale=0.3)` is `MTRec(scale=0.3)`.
+
+    A member of a chain may be a table, as in a recipe: `make("chain", first={"method": "metabalance"}, …)`.
 
     Raises:
         ValueError: an unknown name, or an option out of range.
@@ -69,4 +86,11 @@ def make(name: str, **options: Any) -> Balancer:
     for option, parameter in parameters.items():
         if parameter.default is parameter.empty and option not in options:
             raise TypeError(f"{name!r} needs the option {option!r}.")
-    return method(**options)
+    return method(**{option: _member(value) for option, value in options.items()})
+
+
+def _member(value: Any) -> Any:
+    """Return the balancer that a table with a method describes; anything else as it is."""
+    if not isinstance(value, Mapping) or not isinstance(value.get("method"), str):
+        return value
+    return make(value["method"], **{key: each for key, each in value.items() if key != "method"})

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -43,6 +43,7 @@ class BlockBalancer(Balancer):
     every: int = field(default=1, kw_only=True)
     held: dict[str, float] = field(default_factory=dict, init=False)
     age: int = field(default=0, init=False)
+    scales: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         checks.granularity(self.granularity)
@@ -66,13 +67,17 @@ class BlockBalancer(Balancer):
         """Return whether `passes` says so."""
         return self.passes == "representation"
 
+    def holds(self) -> bool:
+        """Return whether weights are held for some steps."""
+        return self.every > 1
+
     def state_names(self) -> tuple[str, ...]:
         """Return the attributes that change; weights are held only if they may grow old."""
-        return (*self.stateful, "held", "age") if self.every > 1 else self.stateful
+        return (*self.stateful, "held", "age") if self.holds() else self.stateful
 
     def _plan(self, tasks: Tasks) -> Plan:
         """Take the weights held, in one pass, while they are fresh."""
-        if self.every > 1 and self.age % self.every and self.held.keys() >= set(tasks.names):
+        if self.holds() and self.age % self.every and self.held.keys() >= set(tasks.names):
             plan = Plan.of(np.array([[self.held[task] for task in tasks.names]]), solve=False)
         else:
             plan, self.age = super()._plan(tasks), 0
@@ -84,7 +89,7 @@ class BlockBalancer(Balancer):
     ) -> Float[np.ndarray, "blocks taken"]:
         """Hold the weights of the tasks for the steps to come."""
         weights = super()._weights(products, plan, tasks)
-        if self.every > 1 and plan.solve:
+        if self.holds() and plan.solve:
             self.held |= dict(zip(tasks.names, (weights[0] @ plan.taken).tolist(), strict=True))
         return weights
 
@@ -213,7 +218,7 @@ class TargetFirst(BlockBalancer):
         add_grads(parameters, total)
         known = products[:, np.arange(count), t], np.diagonal(products, axis1=1, axis2=2)
         finite = all(np.isfinite(each).all() for each in known)
-        if self.every > 1 and finite:
+        if self.holds() and finite:
             self.held |= dict(zip(tasks.names, weights[0].tolist(), strict=True))
         return report(
             tasks, np.eye(count), products, weights, by_block=blocks is not None, finite=bool(finite)

@@ -142,9 +142,10 @@ def whole_only(method: Any) -> None:
     """Raise if an option that works on whole gradients stands beside a finer granularity."""
     if method.granularity == "whole":
         return
-    for option, default in (("passes", "exact"), ("every", 1)):
-        if getattr(method, option) != default:
-            raise ValueError(f"{option}={getattr(method, option)!r} needs granularity='whole'.")
+    if method.passes != "exact":
+        raise ValueError(f"passes={method.passes!r} needs granularity='whole'.")
+    if method.holds():
+        raise ValueError(f"every={method.every!r} needs granularity='whole'.")
 
 
 def count(option: str, value: object) -> None:

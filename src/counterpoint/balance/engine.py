@@ -56,12 +56,14 @@ class Balancer:
         needs_losses: whether the method looks at the losses' values.
         stateful: the attributes that change from step to step: plain values, arrays, lists and dictionaries.
         whole_tables: whether tables of embeddings are to come whole instead of by the rows touched.
+        scales: whether a task's gradient is only scaled, whatever the others are: what a chain begins with.
     """
 
     needs_target: ClassVar[bool] = False
     needs_losses: ClassVar[bool] = False
     stateful: ClassVar[tuple[str, ...]] = ()
     whole_tables: ClassVar[bool] = False
+    scales: ClassVar[bool] = True
 
     _pending: ClassVar[Pending | None] = None  # an instance's own between `accumulate` and `merge`
 

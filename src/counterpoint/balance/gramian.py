@@ -48,14 +48,25 @@ def combine(
     for block, of_block in zip(blocks, weights, strict=True):
         members = [gradients[position].rows for position in block]
         for row, weight in enumerate(of_block.tolist()):
-            first = [rows[row] for rows in members if rows and row == min(rows)]
+            present = [rows for rows in members if row in rows]
+            weight = _within_reach([rows[row] for rows in present], weight)
+            first = [rows[row] for rows in present if row == min(rows)]
             if first and weight != 1.0:
                 torch._foreach_mul_(first, weight)
-            later = [rows for rows in members if row in rows and row > min(rows)]
+            later = [rows for rows in present if row > min(rows)]
             if later:
                 sums = [rows[min(rows)] for rows in later]
                 torch._foreach_add_(sums, [rows[row] for rows in later], alpha=weight)
     return [each.rows[min(each.rows)] if each.rows else None for each in gradients]
+
+
+def _within_reach(gradients: Sequence[Tensor], weight: float) -> float:
+    """Return a factor the gradients' precision can hold, after multiplying them by what is too much of it."""
+    reach = min((torch.finfo(each.dtype).max ** 0.5 for each in gradients), default=np.inf)
+    while abs(weight) > reach:
+        torch._foreach_mul_(list(gradients), reach)
+        weight /= reach
+    return weight
 
 
 def _products(

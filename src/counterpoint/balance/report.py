@@ -19,7 +19,8 @@ class Report:
 
     A *row* is one gradient of the shared parameters as it was taken: of one task, or of several merged into
     one backward pass (`"category+entities"`). Norms, cosines, conflicts and effects are over all shared
-    parameters.
+    parameters. Rows that were merged as they came have met the target's alone: what needs the inner products
+    of others is nan then, and no conflict.
 
     Attributes:
         tasks: the tasks of this batch.
@@ -58,18 +59,18 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """Return the report by names, ready for JSON: a value that is not finite becomes `None`.
 
-        `conflict_rate` is the share of conflicting pairs of rows, 0 when there is no pair.
+        `conflict_rate` is the share of conflicting pairs among those known, 0 when there is none.
         """
         pairs = list(combinations(range(len(self.rows)), 2))
-        conflicting = sum(bool(self.conflicts[i, j]) for i, j in pairs)
+        known = [bool(self.conflicts[i, j]) for i, j in pairs if self.cosines[i, j].isfinite()]
         return {
             "losses": _named(self.tasks, self.losses),
             "norms": _named(self.rows, self.norms),
-            "cosines": {f"{self.rows[i]}|{self.rows[j]}": float(self.cosines[i, j]) for i, j in pairs},
+            "cosines": {f"{self.rows[i]}|{self.rows[j]}": _json(float(self.cosines[i, j])) for i, j in pairs},
             "weights": _named(self.tasks, self.weights.movedim(-1, 0)),
             "effects": _named(self.rows, self.effects),
             "shares": _named(self.rows, self.shares),
-            "conflict_rate": conflicting / len(pairs) if pairs else 0.0,
+            "conflict_rate": sum(known) / len(known) if known else 0.0,
             "finite": self.finite,
         }
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from counterpoint.balance import checks
 from counterpoint.balance.batch import Step, Tasks
-from counterpoint.balance.blocks import BlockBalancer
+from counterpoint.balance.blocks import BlockBalancer, TargetFirst
 from counterpoint.balance.engine import Balancer
 
 
@@ -80,6 +80,73 @@ class MTRec(BlockBalancer):
         if self.project != "main":
             weights[0] -= inner / main
         return weights
+
+
+@dataclass(eq=False, repr=False)
+class GradSimilarity(TargetFirst):
+    """Drops the auxiliary gradients that conflict with the target's.
+
+        g = g_t + Σ 1[cos(g_t, g_i) ≥ 0] g_i,    with `weighted`  g = g_t + Σ max(0, cos(g_t, g_i)) g_i
+
+    GradSimilarity (Du et al., "Adapting Auxiliary Losses Using Gradient Similarity", 2018); MetaBalance's
+    authors compare themselves with the first form (He et al., WWW 2022, A.1.1), which is the default. Where
+    one of the two gradients is zero, so is the cosine.
+
+    Costs one backward pass through the trunk per task. Scales with the gradients. No step ascends the
+    target's loss to first order: ⟨g, g_t⟩ ≥ ‖g_t‖². A batch without the target gives the plain sum.
+
+    Attributes:
+        weighted: weigh an auxiliary gradient by its cosine instead of taking it whole.
+        granularity: where cosines are taken: over all shared parameters, or in each block by itself.
+    """
+
+    weighted: bool = False
+    scales: ClassVar[bool] = True
+
+    def pair(
+        self,
+        task: str,
+        squares: Float[np.ndarray, " blocks"],
+        inner: Float[np.ndarray, " blocks"],
+        target: Float[np.ndarray, " blocks"],
+    ) -> tuple[Float[np.ndarray, " blocks"], Float[np.ndarray, " blocks"]]:
+        """Return 0 and the indicator or the cosine."""
+        if not self.weighted:
+            return np.zeros_like(inner), np.where(inner < 0, 0.0, 1.0)
+        norms = np.sqrt(squares) * np.sqrt(target)
+        cosines = np.divide(inner, norms, out=np.zeros_like(inner), where=norms > 0)
+        return np.zeros_like(inner), np.clip(cosines, 0.0, 1.0)
+
+
+@dataclass(eq=False, repr=False)
+class GradSurgery(TargetFirst):
+    """Projects every auxiliary gradient that conflicts with the target's off it and leaves the target's be.
+
+    Where ⟨g_i, g_t⟩ < 0,
+
+        g_i ← g_i - ⟨g_i, g_t⟩ / ‖g_t‖² g_t        g = g_t + Σ g_i
+
+    PCGrad (Yu et al., NeurIPS 2020) for a target with auxiliary tasks, as in MetaBalance (He et al., WWW
+    2022, eq. 7). Unlike in PCGrad the auxiliary tasks may conflict with each other, and nothing is random.
+
+    Costs one backward pass through the trunk per task. Scales with the gradients. No step ascends the
+    target's loss to first order: ⟨g, g_t⟩ ≥ ‖g_t‖². A batch without the target gives the plain sum.
+
+    Attributes:
+        granularity: where conflicts are judged: over all shared parameters, or in each block by itself.
+    """
+
+    def pair(
+        self,
+        task: str,
+        squares: Float[np.ndarray, " blocks"],
+        inner: Float[np.ndarray, " blocks"],
+        target: Float[np.ndarray, " blocks"],
+    ) -> tuple[Float[np.ndarray, " blocks"], Float[np.ndarray, " blocks"]]:
+        """Return how much of the target's gradient a projection adds, and 1."""
+        conflict = (inner < 0) & (target > 0)
+        added = np.divide(-inner, target, out=np.zeros_like(inner), where=conflict)
+        return added, np.ones_like(inner)
 
 
 def _only(target: int | None) -> list[int]:

@@ -13,7 +13,8 @@ from counterpoint.balance import Balancer, Report
 TASKS = "abcdef"
 TARGET = "b"
 NEEDED: dict[str, dict[str, Any]] = {
-    "fixed": {"weights": dict(zip(TASKS, (1.0, 0.5, -2.0, 0.0, 3.0, 0.1), strict=True))}
+    "fixed": {"weights": dict(zip(TASKS, (1.0, 0.5, -2.0, 0.0, 3.0, 0.1), strict=True))},
+    "chain": {"first": {"method": "metabalance"}, "second": {"method": "grad_surgery"}},
 }
 MORE: list[tuple[str, dict[str, Any]]] = [
     ("equal", {"reduction": "mean"}),
@@ -22,6 +23,9 @@ MORE: list[tuple[str, dict[str, Any]]] = [
     ("pcgrad", {"every": 2}),
     ("mtrec", {"scale": 0.7, "project": "main"}),
     ("mtrec", {"scale": 2.0, "project": "aux"}),
+    ("metabalance", {"strategy": "A", "granularity": "whole"}),
+    ("ol_aux", {"every": 2, "granularity": "tensor"}),
+    ("chain", {"first": {"method": "metabalance"}, "second": {"method": "pcgrad"}}),
 ]
 EVERY = [(name, NEEDED.get(name, {})) for name in balance.available()] + MORE
 
@@ -29,7 +33,12 @@ EVERY = [(name, NEEDED.get(name, {})) for name in balance.available()] + MORE
 def label(method: tuple[str, dict[str, Any]]) -> str:
     """A readable name for a test."""
     name, options = method
-    return "-".join([name, *(f"{key}={value}" for key, value in options.items() if key != "weights")])
+    told = {
+        key: value["method"] if isinstance(value, dict) else value
+        for key, value in options.items()
+        if key != "weights"
+    }
+    return "-".join([name, *(f"{key}={value}" for key, value in told.items())])
 
 
 def new(method: tuple[str, dict[str, Any]]) -> Balancer:
