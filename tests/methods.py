@@ -23,6 +23,18 @@ MORE: list[tuple[str, dict[str, Any]]] = [
     ("pcgrad", {"every": 2}),
     ("mtrec", {"scale": 0.7, "project": "main"}),
     ("mtrec", {"scale": 2.0, "project": "aux"}),
+    ("imtl", {"variant": "gradient"}),
+    ("imtl", {"variant": "loss"}),
+    ("gradnorm", {"alpha": 0.0, "granularity": "tensor"}),
+    ("dwa", {"window": 2}),
+    ("gradvac", {"beta": 0.5, "granularity": "tensor"}),
+    ("gradcraft", {"tau": 0.8, "granularity": "tensor"}),
+    ("db_mtl", {"beta": 0.0}),
+    ("mgda", {"normalization": "loss+"}),
+    ("cagrad", {"c": 0.9}),
+    ("upgrad", {"granularity": "tensor"}),
+    ("aligned_mtl", {"scale_mode": "rmse"}),
+    ("stch", {"warmup": 2}),
     ("metabalance", {"strategy": "A", "granularity": "whole"}),
     ("ol_aux", {"every": 2, "granularity": "tensor"}),
     ("chain", {"first": {"method": "metabalance"}, "second": {"method": "pcgrad"}}),
@@ -105,7 +117,7 @@ def flat(gradients: Iterable[Tensor]) -> Tensor:
 
 def by_tensor(balancer: Balancer) -> bool:
     """Whether the method looks at every parameter by itself."""
-    return "tensor" in (getattr(balancer, "granularity", ""), getattr(balancer, "scope", ""))
+    return getattr(balancer, "granularity", "") == "tensor" or isinstance(balancer, balance.MTAdam)
 
 
 def batches(number: int, size: int = 6) -> Iterator[Tensor]:

@@ -1,13 +1,17 @@
 """Other ways to take a step: tasks one after the other, at the representation, every few steps, scaled."""
 
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
 
-from counterpoint.balance import Balancer, Fixed, MTRec, PCGrad, Report
+from counterpoint.balance import Balancer, Fixed, MetaBalance, MTRec, PCGrad, Report
+from counterpoint.balance.passes import take_rows
+from counterpoint.balance.rows import Row
 
 from .conftest import Network
 
@@ -271,6 +275,30 @@ def test_shares_add_up_to_one(network: Build, features: Tensor) -> None:
     assert named["a"] == pytest.approx(expected[0].item())
     nothing = Fixed({"a": 0.0, "b": 0.0, "c": 0.0}).backward(model.losses(features), diagnose=True)
     assert nothing.shares.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("diagnose", [False, True])
+def test_streaming_holds_three_copies_of_the_gradients(
+    network: Build, features: Tensor, monkeypatch: pytest.MonkeyPatch, diagnose: bool
+) -> None:
+    made: list[weakref.ref[Tensor]] = []
+    alive: list[int] = []
+
+    def watched(*args: Any, **options: Any) -> Generator[Row, None, None]:
+        for row in take_rows(*args, **options):
+            made.extend(weakref.ref(gradient) for gradient in row)
+            alive.append(sum(each() is not None for each in made))
+            yield row
+            del row
+
+    monkeypatch.setattr("counterpoint.balance.blocks.take_rows", watched)
+    monkeypatch.setattr("counterpoint.balance.engine.take_rows", watched)
+    model = network(6)
+    tensors = len(list(model.trunk.parameters()))
+    MetaBalance().backward(
+        model.losses(features), shared=model.trunk.parameters(), target="d", diagnose=diagnose
+    )
+    assert max(alive) == tensors * (6 if diagnose else 3)
 
 
 def test_a_frozen_base_with_adapters(network: Build, features: Tensor) -> None:

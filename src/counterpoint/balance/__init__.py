@@ -14,46 +14,103 @@ from counterpoint.balance.auxiliaries import MetaBalance, OLAux
 from counterpoint.balance.batch import Step, Tasks
 from counterpoint.balance.blocks import BlockBalancer, TargetFirst
 from counterpoint.balance.chain import chain
-from counterpoint.balance.coordinates import CoordinateBalancer
-from counterpoint.balance.directions import PCGrad
+from counterpoint.balance.coordinates import CoordinateBalancer, GradDrop
+from counterpoint.balance.directions import GradCraft, GradVac, PCGrad, PCGradPlus
 from counterpoint.balance.engine import Balancer
-from counterpoint.balance.losses import Equal, Fixed
+from counterpoint.balance.fairness import AlignedMTL, ConFIG, FairGrad, NashMTL
+from counterpoint.balance.losses import (
+    DWA,
+    FAMO,
+    STCH,
+    Equal,
+    Fixed,
+    GeometricMean,
+    RandomLossWeighting,
+    Uncertainty,
+)
+from counterpoint.balance.magnitudes import IMTL, GradNorm
+from counterpoint.balance.moments import DBMTL, MTAdam
+from counterpoint.balance.pareto import MGDA, PCD, CAGrad, UPGrad
 from counterpoint.balance.report import Report
 from counterpoint.balance.targets import GradSimilarity, GradSurgery, MTRec, Single
 
 __all__ = [
+    "DBMTL",
+    "DWA",
+    "FAMO",
+    "IMTL",
+    "MGDA",
+    "PCD",
+    "STCH",
+    "AlignedMTL",
     "Balancer",
     "BlockBalancer",
+    "CAGrad",
+    "ConFIG",
     "CoordinateBalancer",
     "Equal",
+    "FairGrad",
     "Fixed",
+    "GeometricMean",
+    "GradCraft",
+    "GradDrop",
+    "GradNorm",
     "GradSimilarity",
     "GradSurgery",
+    "GradVac",
+    "MTAdam",
     "MTRec",
     "MetaBalance",
+    "NashMTL",
     "OLAux",
     "PCGrad",
+    "PCGradPlus",
+    "RandomLossWeighting",
     "Report",
     "Single",
     "Step",
     "TargetFirst",
     "Tasks",
+    "UPGrad",
+    "Uncertainty",
     "available",
     "chain",
     "make",
 ]
 
 _METHODS: dict[str, Callable[..., Balancer]] = {
+    "aligned_mtl": AlignedMTL,
+    "cagrad": CAGrad,
     "chain": chain,
+    "config": ConFIG,
+    "db_mtl": DBMTL,
+    "dwa": DWA,
     "equal": Equal,
+    "fairgrad": FairGrad,
+    "famo": FAMO,
     "fixed": Fixed,
+    "geometric_mean": GeometricMean,
     "grad_similarity": GradSimilarity,
     "grad_surgery": GradSurgery,
+    "gradcraft": GradCraft,
+    "graddrop": GradDrop,
+    "gradnorm": GradNorm,
+    "gradvac": GradVac,
+    "imtl": IMTL,
     "metabalance": MetaBalance,
+    "mgda": MGDA,
+    "mtadam": MTAdam,
     "mtrec": MTRec,
+    "nash_mtl": NashMTL,
     "ol_aux": OLAux,
+    "pcd": PCD,
     "pcgrad": PCGrad,
+    "pcgrad_plus": PCGradPlus,
+    "random_loss_weighting": RandomLossWeighting,
     "single": Single,
+    "stch": STCH,
+    "uncertainty": Uncertainty,
+    "upgrad": UPGrad,
 }
 
 

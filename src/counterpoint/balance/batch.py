@@ -36,7 +36,10 @@ class Tasks:
 
     def mixed(self, mixture: Float[np.ndarray, "rows tasks"]) -> "Tasks":
         """Return the rows that these combinations of the tasks are."""
-        names = tuple("+".join(np.array(self.names)[row != 0]) for row in mixture)
+        names = tuple(
+            "+".join(name for name, factor in zip(self.names, row, strict=True) if factor)
+            for row in mixture.tolist()
+        )
         target = None
         if self.target is not None:
             target = next((index for index, row in enumerate(mixture) if row[self.target]), None)
@@ -74,14 +77,11 @@ class Plan:
     @classmethod
     def of(cls, mixture: Float[np.ndarray, "rows tasks"], *, solve: bool = True) -> "Plan":
         """Take a pass per row; a factor its tasks share is applied to the gradient instead of the losses."""
-        taken = mixture.copy()
-        factors = np.ones(len(mixture))
-        for index, row in enumerate(mixture):
-            distinct = np.unique(row[row != 0])
-            if len(distinct) == 1:
-                factors[index] = distinct[0]
-                taken[index] = row != 0
-        return cls(taken, np.diag(factors), solve)
+        used = mixture != 0
+        largest = mixture.max(axis=1, where=used, initial=-np.inf)
+        alike = largest == mixture.min(axis=1, where=used, initial=np.inf)
+        taken = np.where(alike[:, None], used, mixture)
+        return cls(taken, np.diag(np.where(alike, largest, 1.0)), solve)
 
     def task_by_task(self) -> "Plan":
         """Return the plan with a pass per task."""

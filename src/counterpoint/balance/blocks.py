@@ -214,6 +214,7 @@ class TargetFirst(BlockBalancer):
                     )
                     weights[:, t] += of_target
                 _add_weighted(total, row, of_blocks, weights[:, i], parameters)
+                row.clear()  # before the next pass makes the next one
             _add_weighted(total, target, of_blocks, weights[:, t], parameters)
         add_grads(parameters, total)
         known = products[:, np.arange(count), t], np.diagonal(products, axis1=1, axis2=2)

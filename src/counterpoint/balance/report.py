@@ -32,7 +32,8 @@ class Report:
         weights: the factor of every task's gradient in the merged one; with a granularity, per block.
         effects: the inner product of the merged gradient with every row: negative means it ascends that loss.
         shares: the part of every row in the merged gradient's squared length, ⟨w_k g_k, g⟩ / ‖g‖²: together
-            1, negative for a row that the others outweigh; 0 all where the merged gradient is zero.
+            1, negative for a row that the others outweigh; 0 all where the merged gradient is zero, nan for
+            a method that decides by coordinate.
         exact_weights: with a representation and `diagnose`, the weights that exact passes would have given.
         finite: whether losses and gradients are; if not, they were added up plainly and no state has changed.
     """
@@ -103,10 +104,12 @@ def report(
     with np.errstate(all="ignore"):  # a gradient that is not finite is reported, not warned about
         whole = gramians.sum(axis=0)
         norms = np.sqrt(np.diagonal(whole))
-        if effects is None:
-            effects = np.einsum("bij,bj->i", gramians, row_weights)
         parts = np.einsum("bi,bij,bj->i", row_weights, gramians, row_weights)
         shares = parts / parts.sum() if parts.sum() != 0 else np.zeros_like(parts)
+        if effects is not None:  # the merged gradient is no weighted sum
+            shares = np.full_like(parts, np.nan)
+        if effects is None:
+            effects = np.einsum("bij,bj->i", gramians, row_weights)
     angles = cosines(whole)
     if finite is None:
         finite = bool(np.isfinite(gramians).all() and np.isfinite(tasks.values).all())
