@@ -6,11 +6,12 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import encoding, evaluation, metrics, preparing, training
+from benchmarks import balance, encoding, evaluation, metrics, preparing, training
 from benchmarks.measure import Ratio
 
 ALL = {
     "training": training.run,
+    "balance": balance.run,
     "encoding": encoding.run,
     "evaluation": evaluation.run,
     "metrics": metrics.run,
@@ -53,10 +54,13 @@ def machine() -> str:
 
 
 def _table(ratios: list[Ratio]) -> str:
-    lines = ["| what | against | measured | wanted |", "|---|---|---|---|"]
+    lines = ["| what | against | measured | wanted | beside it |", "|---|---|---|---|---|"]
     for ratio in ratios:
         bound = "at least" if ratio.at_least else "at most"
-        lines.append(f"| {ratio.what} | {ratio.against} | {ratio.value:.2f}x | {bound} {ratio.target:g}x |")
+        lines.append(
+            f"| {ratio.what} | {ratio.against} | {ratio.value:.2f}{ratio.unit} "
+            f"| {bound} {ratio.target:g}{ratio.unit} | {ratio.beside} |"
+        )
     return "\n".join([*lines, "", f"`make benchmarks`; {machine()}; MiniLM-L6 where there is an encoder."])
 
 

@@ -8,30 +8,47 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times faster (or, for overheads, slower) something is than its baseline."""
+    """How many times faster (or, for overheads, slower) something is than its baseline.
+
+    Attributes:
+        what: is measured.
+        against: what it is measured.
+        value: the ratio, or a value of another `unit`.
+        target: what the value is to be,
+        at_least: or at most.
+        unit: of value and target.
+        beside: what else was measured, to be printed with it.
+    """
 
     what: str
     against: str
     value: float
     target: float
     at_least: bool = True
+    unit: str = "x"
+    beside: str = ""
 
     def __str__(self) -> str:
         met = self.value >= self.target if self.at_least else self.value <= self.target
         bound = "at least" if self.at_least else "at most"
         verdict = "met" if met else "MISSED"
-        ratio = f"{self.value:9.2f}x   {bound} {self.target:g}x: {verdict:6}"
-        return f"{self.what:44} {ratio}   against {self.against}"
+        ratio = f"{self.value:9.2f}{self.unit}   {bound} {self.target:g}{self.unit}: {verdict:6}"
+        beside = f"; {self.beside}" if self.beside else ""
+        return f"{self.what:44} {ratio}   against {self.against}{beside}"
 
 
-def interleaved(variants: Mapping[str, Callable[[], object]], rounds: int = 5) -> dict[str, float]:
+def interleaved(
+    variants: Mapping[str, Callable[[], object]],
+    rounds: int = 5,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
     """Return the median seconds of each variant; they take turns: drift hits all alike."""
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for variant in variants.values():
         variant()
     for _ in range(rounds):
         for name, variant in variants.items():
-            start = time.perf_counter()
+            start = clock()
             variant()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(clock() - start)
     return {name: statistics.median(taken) for name, taken in seconds.items()}

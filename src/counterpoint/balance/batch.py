@@ -68,15 +68,19 @@ class Plan:
         taken: the combination of losses each pass differentiates.
         mixing: the method's rows as combinations of the gradients taken.
         solve: whether the method is to weigh its rows; otherwise they are added up.
+        simple: whether the method's rows are the tasks, and a pass is taken for each.
     """
 
     taken: Float[np.ndarray, "taken tasks"]
     mixing: Float[np.ndarray, "rows taken"]
     solve: bool = True
+    simple: bool = False
 
     @classmethod
     def of(cls, mixture: Float[np.ndarray, "rows tasks"], *, solve: bool = True) -> "Plan":
         """Take a pass per row; a factor its tasks share is applied to the gradient instead of the losses."""
+        if np.array_equal(mixture, np.eye(mixture.shape[1])):
+            return cls(mixture, mixture, solve, simple=True)
         used = mixture != 0
         largest = mixture.max(axis=1, where=used, initial=-np.inf)
         alike = largest == mixture.min(axis=1, where=used, initial=np.inf)
@@ -85,6 +89,8 @@ class Plan:
 
     def task_by_task(self) -> "Plan":
         """Return the plan with a pass per task."""
+        if self.simple:
+            return self
         return Plan(np.eye(self.taken.shape[1]), self.mixing @ self.taken, self.solve)
 
 

@@ -346,11 +346,13 @@ class Balancer:
         self, products: Float[np.ndarray, "blocks taken taken"], plan: Plan, tasks: Tasks
     ) -> Float[np.ndarray, "blocks taken"]:
         """Return the weight of every gradient taken."""
-        of_rows = np.ones((len(products), len(plan.mixing)))
-        if plan.solve:
-            of_rows = self.weigh(
-                plan.mixing @ products @ plan.mixing.T, tasks.mixed(plan.mixing @ plan.taken)
-            )
+        if not plan.solve:
+            of_rows = np.ones((len(products), len(plan.mixing)))
+        elif plan.simple:
+            return self.weigh(products, tasks)
+        else:
+            rows = tasks.mixed(plan.mixing @ plan.taken)
+            of_rows = self.weigh(plan.mixing @ products @ plan.mixing.T, rows)
         weights: Float[np.ndarray, "blocks taken"] = of_rows @ plan.mixing
         return weights
 
