@@ -70,6 +70,19 @@ def rows(label: str, points: list[Tensor]) -> list[dict[str, Any]]:
     ]
 
 
+def axes(across: tuple[float, float], up: tuple[float, float]) -> alt.Chart:
+    """Return an invisible layer that fixes what the axes span, so that a unit is as long on both."""
+    corners = [{"x": x, "y": y} for x, y in zip(across, up, strict=True)]
+    return (
+        alt.Chart(alt.Data(values=corners))
+        .mark_point(opacity=0)
+        .encode(
+            x=alt.X("x:Q", title=None, scale=alt.Scale(domain=across, nice=False)),
+            y=alt.Y("y:Q", title=None, scale=alt.Scale(domain=up, nice=False)),
+        )
+    )
+
+
 def line(data: list[dict[str, Any]], **mark: Any) -> alt.Chart:
     """Return a line through the rows, one for each method."""
     return (
@@ -107,11 +120,12 @@ def arrows() -> alt.LayerChart:
     tips = [pair[1] for pair in given]
     ends = [pair[1] for pair in made]
     return alt.layer(
+        axes((-3.0, 1.2), (0.0, 2.9)),
         line(list(chain(*given)), color="#888", strokeWidth=5, opacity=0.6),
         coloured(line(list(chain(*made)), strokeWidth=2)),
         coloured(alt.Chart(alt.Data(values=ends)).mark_point(filled=True, size=60).encode(x="x:Q", y="y:Q")),
         labels(tips, dy=-9, color="#666"),
-    ).properties(width=380, height=330, title="merged gradients")
+    ).properties(width=400, height=276, title="merged gradients")
 
 
 def paths() -> alt.LayerChart:
@@ -123,12 +137,13 @@ def paths() -> alt.LayerChart:
         for name, (x, y) in zip(("target's minimum", "auxiliary's minimum"), MINIMA, strict=True)
     ]
     return alt.layer(
+        axes((-1.2, 1.2), (-0.3, 2.6)),
         line(rows("trade-offs", trade_offs()), color="#bbb", strokeWidth=6),
         coloured(line(list(chain(*walked)), strokeWidth=1.8)),
         coloured(alt.Chart(alt.Data(values=ends)).mark_point(filled=True, size=70).encode(x="x:Q", y="y:Q")),
         labels(minima, dy=16, color="#666"),
         labels(rows("start", [START]), dy=-9, color="#666"),
-    ).properties(width=380, height=330, title=f"{STEPS} steps from one start")
+    ).properties(width=264, height=319, title=f"{STEPS} steps from one start")
 
 
 def main() -> None:

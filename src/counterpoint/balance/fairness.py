@@ -16,8 +16,9 @@ from counterpoint.balance.quadratic import Units, lifted
 # The lowest eigenvalue that bargaining takes the cosines to have: bounds what unit rows are multiplied by.
 _DEPENDENT = 1e-8
 
-# Eigenvalues below this, times the number of rows, relative to the largest, count as zero.
-_NEGLIGIBLE = 1e-12
+# Eigenvalues below these, times the number of rows and the largest, count as zero. Those of a Gramian are far
+# apart if norms are, those of cosines only if rows depend on each other.
+_NEGLIGIBLE, _NEGLIGIBLE_OF_COSINES = 1e-12, 1e-9
 
 
 @dataclass(eq=False, repr=False)
@@ -121,7 +122,7 @@ class AlignedMTL(BlockBalancer):
 
     def solve(self, step: Step) -> Float[np.ndarray, " rows"]:
         """Return the weights that align the components."""
-        values, vectors = _spectrum(step.gramian)
+        values, vectors = _spectrum(step.gramian, _NEGLIGIBLE)
         if not len(values):
             return np.ones(len(step.gramian))
         weights: Float[np.ndarray, " rows"] = vectors @ (
@@ -147,13 +148,13 @@ class ConFIG(BlockBalancer):
     def solve(self, step: Step) -> Float[np.ndarray, " rows"]:
         """Return the weights of the common direction at its length."""
         units = Units.of(step.gramian)
-        values, vectors = _spectrum(units.cosines)
-        multiples = vectors @ (vectors.sum(axis=0) / values)
-        reached = units.cosines @ multiples
-        square = multiples @ reached
-        if not square > 0:
+        values, vectors = _spectrum(units.cosines, _NEGLIGIBLE_OF_COSINES)
+        of_ones = vectors.sum(axis=0)
+        if of_ones @ of_ones <= 1e-14 * len(units.norms):  # U⁺1 = 0 but for rounding
             return np.zeros(len(step.gramian))
-        return units.weights(multiples * (units.norms @ reached) / square)
+        multiples = vectors @ (of_ones / values)
+        reached = units.cosines @ multiples
+        return units.weights(multiples * (units.norms @ reached) / (multiples @ reached))
 
 
 _SCALES: Mapping[str, Callable[[Float[np.ndarray, " values"]], float]] = {
@@ -164,13 +165,13 @@ _SCALES: Mapping[str, Callable[[Float[np.ndarray, " values"]], float]] = {
 
 
 def _spectrum(
-    matrix: Float[np.ndarray, "rows rows"],
+    matrix: Float[np.ndarray, "rows rows"], negligible: float
 ) -> tuple[Float[np.ndarray, " values"], Float[np.ndarray, "rows values"]]:
     """Return the eigenvalues that are not negligible, in ascending order, and their vectors."""
     if not matrix.any():
         return np.zeros(0), np.zeros((len(matrix), 0))
     values, vectors = np.linalg.eigh(matrix)
-    kept = values > _NEGLIGIBLE * len(values) * values[-1]
+    kept = values > negligible * len(values) * values[-1]
     return values[kept], vectors[:, kept]
 
 
