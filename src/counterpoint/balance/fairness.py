@@ -32,10 +32,10 @@ class NashMTL(BlockBalancer):
     that fails, as for three gradients in conflict with each other, leaves the weights at 1 unnoticed.
 
     Does *not* scale with the gradients: a turns smaller as they grow, and ‖g‖ = √K for K tasks, however
-    near to an optimum. `max_norm` then is the norm of every step, as the radius of the ball in which the
-    paper has the tasks bargain; without it g is what the equation gives. (The code divides M by its Frobenius
-    norm first: there g grows with the gradients up to `max_norm`.) With `every`, the weights are held as
-    they were clipped.
+    near to an optimum. A `max_norm` below √K then is the norm of every step, the radius of the ball in which
+    the paper has the tasks bargain; without it g is what the equation gives. (The code divides M by its
+    Frobenius norm first: there g grows with the gradients up to `max_norm`.) With `every`, the weights are
+    held as they were clipped.
 
     While the gradients are independent, ⟨g, g_k⟩ > 0 for every task. If they are not, and no g would do,
     there is no solution; the cosines' matrix is lifted to a lowest eigenvalue of 1e-8 where it has a lower
@@ -70,8 +70,8 @@ class FairGrad(BlockBalancer):
         g = Σ a_k g_k        M a = a^{-1/α},  a > 0,  with M the Gramian
 
     FairGrad (Ban & Ji, ICML 2024), eq. 4 and algorithm 1, by Newton's method on the convex problem of which
-    this is the minimum. α = 1 is proportional fairness, Nash-MTL without its clipping; α → 0 the sum's
-    direction, α → ∞ the same gain for all. The authors' code multiplies g by K and clips it to norm 1.
+    this is the minimum. α = 1 is proportional fairness, Nash-MTL without its clipping; α → 0 the sum of
+    the gradients, α → ∞ the same gain for all. The authors' code multiplies g by K and clips it to norm 1.
 
     Does *not* scale with the gradients: gradients c times as long have weights c^{-2α/(α+1)} times as large,
     so that ‖g‖ does not change at α = 1 and falls as they grow at α > 1. While the gradients are independent,
@@ -103,8 +103,8 @@ class AlignedMTL(BlockBalancer):
         g = Σ w_k g_k        w = √σ V Λ^{-1/2} Vᵀ 1,  with M = V Λ Vᵀ the Gramian
 
     and σ its smallest eigenvalue: Aligned-MTL (Senushkin et al., CVPR 2023), algorithm 1, for the sum of the
-    losses. Where gradients depend on each other, only eigenvalues above rounding count, which also leaves
-    out a task whose gradient is a millionth of the longest.
+    losses. Eigenvalues that are zero do not count, nor those of a 10⁻¹²th of the largest: a task whose
+    gradient is shorter than a millionth of the longest is left out (in the authors' code, a thousandth).
 
     Orthogonal gradients all get the length of the shortest. ⟨g, g_k⟩ may be negative where they are not.
     Costs one backward pass per task. Scales with the gradients.
@@ -186,7 +186,8 @@ def _fair(
     """
     if alpha > 1:
         gains = _fair(np.linalg.inv(matrix), scales, 1 / alpha)
-        return scales * (gains / scales) ** -alpha
+        found: Float[np.ndarray, " units"] = scales * (gains / scales) ** -alpha
+        return found
     power = 1 - 1 / alpha  # of φ
     total = scales @ scales
     x = scales * (total / (scales @ matrix @ scales)) ** (1 / (1 + 1 / alpha)) if total else scales

@@ -19,18 +19,18 @@ Normalization = Literal["none", "l2", "loss", "loss+"]
 
 @dataclass(eq=False, repr=False)
 class MGDA(BlockBalancer):
-    """Takes the shortest convex combination of the gradients, along which every loss falls alike or more.
+    """Takes the shortest convex combination of the gradients, along which no loss rises.
 
         g = Σ w_k g_k        w = argmin ‖Σ w_k g_k / c_k‖²  over  w >= 0, Σ w_k = 1
 
     with c_k = 1: MGDA (Désidéri, C. R. Math. 2012) for networks (Sener & Koltun, NeurIPS 2018), eq. 3. The
-    other c_k are options of Sener and Koltun's code that the paper leaves out; as there, they decide on w,
-    which then weighs the gradients as they are (LibMTL weighs the normalised ones). The minimum is exact; that
-    code keeps w of two tasks within 0.001 and 0.999, others stop a Frank-Wolfe search early.
+    other c_k are options of Sener and Koltun's code, not in the paper; as there, they decide on w, which
+    then weighs the gradients as they are (LibMTL weighs the normalised ones). The minimum is exact; that code
+    keeps the weights of two tasks within 0.001 and 0.999, others stop a Frank-Wolfe search early.
 
-    Without normalisation ⟨g, g_k⟩ >= ‖g‖² for every task, and g = 0 just where no direction helps all. Then
-    nothing is learned: that is so whenever one gradient is zero, so leave out a task that has none, and it
-    makes short gradients weigh most. Costs one backward pass per task. Scales with the gradients.
+    Without normalisation ⟨g, g_k⟩ >= ‖g‖² for every task, and g = 0 just where no direction helps all. One
+    zero gradient is enough for that: leave out a task that has none. The shorter a gradient, the more it
+    weighs. Costs one backward pass per task. Scales with the gradients.
 
     Attributes:
         normalization: what c_k is: 1 ("none"), ‖g_k‖ ("l2"), |L_k| ("loss") or |L_k| ‖g_k‖ ("loss+").
@@ -75,7 +75,7 @@ class CAGrad(BlockBalancer):
     pass per task. Scales with the gradients.
 
     Attributes:
-        c: the radius of the ball in lengths of g_0: 0 gives the mean gradient, large ones MGDA's direction.
+        c: the radius of the ball in lengths of g_0: 0 gives the mean gradient, a large one MGDA's direction.
         rescale: what g is divided by: 0, nothing, as published; 1, 1 + c², as in the authors' experiments;
             2, 1 + c.
     """
@@ -101,10 +101,9 @@ class CAGrad(BlockBalancer):
             of_mean = norms / tasks
             length = sqrt(max(0.0, of_mean @ units.cosines @ of_mean))
             if length > 1e-8 * of_mean.sum():  # below, the gradients cancel but for rounding
-                moved = _raise_least(
-                    lifted(units.cosines), of_mean, norms, self.c * length, units.present.all()
-                )
-                weights += units.weights(longest * moved)
+                improvable = bool(units.present.all())  # a zero gradient gains nothing from any step
+                added = _raise_least(lifted(units.cosines), of_mean, norms, self.c * length, improvable)
+                weights += units.weights(longest * added)
         return weights / (1.0, 1 + self.c**2, 1 + self.c)[self.rescale]
 
 
@@ -118,8 +117,8 @@ class UPGrad(BlockBalancer):
     v >= 0, of proposition 1. They are exact; the authors' code adds 1e-4 to the normalised Gramian, and takes
     the plain mean of gradients that are shorter than 0.01 together.
 
-    Promises ⟨g, g_k⟩ >= 0 for every task, however many and however dependent on each other, and that a
-    longer gradient counts for more. For two tasks it is the mean of PCGrad. Costs one backward pass per
+    Promises ⟨g, g_k⟩ >= 0 for every task, however many and however dependent on each other, and that g is
+    linear in the gradients' lengths. For two tasks it is the mean of PCGrad. Costs one backward pass per
     task. Scales with the gradients.
 
     Attributes:
@@ -144,11 +143,9 @@ class UPGrad(BlockBalancer):
 class PCD(BlockBalancer):
     """Follows the target as closely as a guaranteed share of progress for every other task allows.
 
-    With the moving average v_k of every task's squared norm, corrected for starting at 0, and g̃_k = g_k / √v_k,
+    With g̃_k = g_k / √v_k and the moving average v_k of ‖g_k‖², corrected for starting at 0,
 
         d = argmin ½ ‖d - g̃_t‖²  over  ⟨g̃_i, d⟩ >= τ ‖g̃_i‖² for all i ≠ t        g = ‖g_t‖ d / ‖d‖
-
-        v_k ← β v_k + (1 - β) ‖g_k‖²
 
     PCD (Varam & AlHajri, TMLR 2026), definitions 4.1 and 4.5 and algorithm 1; without its ε under the root.
     Where no d satisfies all constraints, as with two opposite auxiliary gradients, they are dropped and
@@ -161,7 +158,7 @@ class PCD(BlockBalancer):
 
     Attributes:
         tau: τ, from 0 (no auxiliary loss rises) to 1.
-        beta: β, from 0 to below 1.
+        beta: the decay of the averages, from 0 to below 1.
     """
 
     tau: float = 0.02
@@ -219,31 +216,35 @@ def _raise_least(
     radius: float,
     improvable: bool,
 ) -> Float[np.ndarray, " units"]:
-    """Return what to add to a vector, at most `radius` long, for its least inner product with the rows to
-    be the greatest.
+    """Return the addition to a vector that makes its least inner product with the rows the greatest.
 
-    Vectors are combinations of unit rows. What takes the least product to a level is the x >= 0 of a
-    quadratic program; its length grows with the level, and on every set of active rows the level of a given
-    length is the root of a quadratic.
+    Vectors are combinations of unit rows. The shortest addition that takes the least product to a given
+    level solves a quadratic program and grows with the level; as long as the same rows are at that level,
+    the one of a given length follows from a quadratic equation.
 
     Args:
         matrix: the unit rows' cosines, lifted.
         start: the vector.
         norms: the rows' norms.
-        radius: the greatest length.
+        radius: the greatest length of the addition.
         improvable: whether the least product could be positive.
     """
     inner, per_norm = matrix @ start, 1 / norms
-    low, high = float((norms * inner).min()), float((norms * (inner + 1.001 * radius)).min())
-    added = np.zeros_like(start)
+
+    def addition(level: float) -> Float[np.ndarray, " units"]:
+        found: Float[np.ndarray, " units"] = nonnegative_minimum(matrix, (inner - level * per_norm)[None])[0]
+        return found
+
+    low = float((norms * inner).min())
+    high = float((norms * (inner + 1.001 * radius)).min())  # no single row gets there
     if high > 0 and (not improvable or hull_touches_zero(matrix)):
         high = 0.0
-        added = nonnegative_minimum(matrix, inner[None])[0]
+        added = addition(high)
         if added @ matrix @ added <= radius**2:
             return added
-    level, active = high, None
+    level, active = high, np.zeros(0, dtype=bool)
     for _ in range(100):
-        added = nonnegative_minimum(matrix, (inner - level * per_norm)[None])[0]
+        added = addition(level)
         square = float(added @ matrix @ added)
         if np.array_equal(active, added > 0) or abs(square - radius**2) <= 1e-13 * radius**2:
             break
@@ -251,7 +252,7 @@ def _raise_least(
         active = added > 0
         level = _level(matrix, inner, per_norm, radius, active)
         if not low < level < high:
-            level, active = (low + high) / 2, None
+            level, active = (low + high) / 2, np.zeros(0, dtype=bool)
     return added
 
 

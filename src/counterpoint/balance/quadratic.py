@@ -94,7 +94,7 @@ def nonnegative_minimum(
         leaving = short & (reach <= step)
         x = np.where(leaving, 0.0, x + step * (goal - x))
         free &= ~leaving
-        settled = ~short.any(axis=1, keepdims=True)
+        settled = np.logical_not(short.any(axis=1, keepdims=True))
     return x
 
 
