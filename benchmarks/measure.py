@@ -41,14 +41,21 @@ def interleaved(
     variants: Mapping[str, Callable[[], object]],
     rounds: int = 5,
     clock: Callable[[], float] = time.perf_counter,
+    baseline: str | None = None,
 ) -> dict[str, float]:
-    """Return the median seconds of each variant; they take turns: drift hits all alike."""
+    """Return the median seconds of each variant; they take turns: drift hits all alike.
+
+    The baseline, if one is named, has a turn before every other variant: all ratios hang on it.
+    """
+    order = list(variants)
+    if baseline is not None:
+        order = [turn for name in order if name != baseline for turn in (baseline, name)]
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for variant in variants.values():
         variant()
     for _ in range(rounds):
-        for name, variant in variants.items():
+        for name in order:
             start = clock()
-            variant()
+            variants[name]()
             seconds[name].append(clock() - start)
     return {name: statistics.median(taken) for name, taken in seconds.items()}

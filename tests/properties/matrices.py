@@ -36,3 +36,11 @@ def losses(draw: st.DrawFn, tasks: int) -> Tensor:
     """Positive losses of different sizes."""
     values = draw(st.lists(st.floats(0.01, 50.0), min_size=tasks, max_size=tasks))
     return torch.tensor(values, dtype=torch.float64)
+
+
+@st.composite
+def rotations(draw: st.DrawFn, coordinates: int) -> Tensor:
+    """Orthogonal matrices."""
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
+    square = torch.randn(coordinates, coordinates, generator=generator, dtype=torch.float64)
+    return torch.linalg.qr(square).Q

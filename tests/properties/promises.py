@@ -1,5 +1,6 @@
 """What `docs/methods.md` says of every method, for the tests that hold the code against it."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,25 +30,32 @@ class Line:
     source: str
 
 
-def table() -> dict[str, Line]:
-    """Return the lines of the table of methods, by name."""
-    lines = PAGE.read_text(encoding="utf-8").splitlines()
-    cells = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")
-    ]
-    parsed = [
+def lines() -> list[Line]:
+    """Return the lines of all tables of methods."""
+    rows = [row for row in PAGE.read_text(encoding="utf-8").splitlines() if row.startswith("| `")]
+    cells = [[cell.strip() for cell in row.removeprefix("|").removesuffix("|").split("|")] for row in rows]
+    return [
         Line(name.strip("`"), _set(options), _set(needs), _set(state), passes, _set(promises), source)
         for name, options, needs, state, passes, promises, source in cells
     ]
-    return {line.method: line for line in parsed}
+
+
+def table() -> dict[str, Line]:
+    """Return the lines of all tables of methods, by name."""
+    return {line.method: line for line in lines()}
+
+
+def explained() -> set[str]:
+    """Return the promises that the page explains."""
+    return set(re.findall(r"^- `([a-z ]+)`:", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE))
 
 
 def promising(promise: str) -> list[str]:
     """Return the methods that promise something; at least one does."""
-    methods = [line.method for line in table().values() if promise in line.promises]
+    methods = [line.method for line in lines() if promise in line.promises]
     assert methods, f"no method promises {promise!r}"
     return methods
 
 
 def _set(cell: str) -> frozenset[str]:
-    return frozenset(part.strip(" `") for part in cell.split(",") if part.strip(" `"))
+    return frozenset(part.strip(" `") for part in cell.split(";") if part.strip(" `"))

@@ -1,0 +1,275 @@
+"""Balanced steps against a step of the summed losses: time, peak memory, and torchjd beside them.
+
+    python -m benchmarks.balance WORK STEP    # what one of the steps takes at its peak, in bytes
+
+A step is forward and backward and leaves gradients, without an optimizer.
+"""
+
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import psutil
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchjd import autojac
+from torchjd.aggregation import PCGrad, PCGradWeighting
+
+from benchmarks.measure import Ratio, interleaved
+from counterpoint import balance
+from counterpoint.balance import Balancer
+
+Losses = dict[str, Tensor]
+
+
+class Network(nn.Module):
+    """A trunk of 0.7 million parameters and small heads: 384 examples, 20 ms a step of two tasks."""
+
+    def __init__(self, tasks: int) -> None:
+        super().__init__()
+        sizes = (256, 512, 512, 512)
+        layers = (layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), nn.ReLU()))
+        self.trunk = nn.Sequential(*layers)
+        self.heads = nn.ModuleList(
+            nn.Sequential(nn.Linear(sizes[-1], 64), nn.ReLU(), nn.Linear(64, 1)) for _ in range(tasks)
+        )
+        self.examples = torch.randn(384, sizes[0])
+        self.wanted = torch.randn(tasks, 384, 1)
+
+    def forward(self) -> tuple[Tensor, Losses]:
+        features = self.trunk(self.examples)
+        pairs = zip(self.heads, self.wanted, strict=True)
+        return features, {
+            f"task {k}": functional.mse_loss(head(features), y) for k, (head, y) in enumerate(pairs)
+        }
+
+
+class Encoder(nn.Module):
+    """Six layers of width 384 with MiniLM's table of 30,522 words; three tasks on 16 texts of 20 words."""
+
+    def __init__(self) -> None:
+        from transformers import BertConfig, BertModel
+
+        super().__init__()
+        config = BertConfig(
+            hidden_size=384,
+            num_hidden_layers=6,
+            num_attention_heads=12,
+            intermediate_size=1536,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+            attn_implementation="sdpa",
+        )
+        self.trunk = BertModel(config, add_pooling_layer=False)
+        self.heads = nn.ModuleList(nn.Linear(384, classes) for classes in (2, 17, 5))
+        self.words = torch.randint(config.vocab_size, (16, 20))
+        self.classes = [torch.randint(head.out_features, (16,)) for head in self.heads]
+
+    def forward(self, vectors: Tensor | None = None) -> tuple[Tensor, Losses]:
+        """Return the texts' mean vectors and the losses, of the words or of vectors looked up for them."""
+        inputs = {"input_ids": self.words} if vectors is None else {"inputs_embeds": vectors}
+        features = self.trunk(**inputs).last_hidden_state.mean(1)
+        pairs = zip(self.heads, self.classes, strict=True)
+        return features, {
+            f"task {k}": functional.cross_entropy(head(features), y) for k, (head, y) in enumerate(pairs)
+        }
+
+
+Model = Network | Encoder
+Step = Callable[[Model], object]
+
+
+def summed(model: Model) -> None:
+    model.zero_grad()
+    _, losses = model()
+    torch.stack(list(losses.values())).sum().backward()
+
+
+def balanced(balancer: Balancer) -> Step:
+    def step(model: Model) -> None:
+        model.zero_grad()
+        features, losses = model()
+        given = features if balancer.at_representation() else None
+        balancer.backward(losses, shared=model.trunk.parameters(), target="task 0", representation=given)
+
+    return step
+
+
+def torchjd(model: Model) -> None:
+    """Take a step of torchjd's PCGrad with its fastest settings; of a table, the rows looked up alone."""
+    model.zero_grad()
+    shared = list(model.trunk.parameters())
+    if isinstance(model, Encoder):
+        table = model.trunk.embeddings.word_embeddings.weight
+        touched, places = model.words.unique(return_inverse=True)
+        rows = table.detach()[touched].requires_grad_()
+        shared = [rows, *(each for each in shared if each is not table)]
+        features, losses = model(functional.embedding(places, rows))
+    else:
+        features, losses = model()
+    autojac.mtl_backward(list(losses.values()), features=features, parallel_chunk_size=1)
+    autojac.jac_to_grad(shared, PCGrad(), optimize_gramian_computation=True)
+
+
+WORKS: dict[str, Callable[[], Model]] = {
+    "MLP, 2 tasks": lambda: Network(2),
+    "MLP, 4 tasks": lambda: Network(4),
+    "MLP, 8 tasks": lambda: Network(8),
+    "encoder, 3 tasks": Encoder,
+}
+STEPS: dict[str, Callable[[], Step]] = {
+    "summed": lambda: summed,
+    "torchjd": lambda: torchjd,
+    "PCGrad": lambda: balanced(balance.make("pcgrad")),
+    "MetaBalance": lambda: balanced(balance.make("metabalance")),
+    "MTRec": lambda: balanced(balance.make("mtrec")),
+    "PCGrad, representation": lambda: balanced(balance.make("pcgrad", passes="representation")),
+}
+TARGETS: dict[str, dict[str, float]] = {
+    "MLP, 2 tasks": {"PCGrad": 1.75},
+    "MLP, 4 tasks": {"PCGrad": 2.80},
+    "MLP, 8 tasks": {"PCGrad": 4.30},
+    "encoder, 3 tasks": {"PCGrad": 2.45, "MetaBalance": 2.40, "MTRec": 1.80, "PCGrad, representation": 1.05},
+}
+ROUNDS = {Network: 21, Encoder: 11}
+BALLAST = 1 << 28
+"""Bytes: more than imports ever took beyond what is in use when a step begins."""
+
+
+def run() -> list[Ratio]:
+    """Return the ratios; fails where torchjd and we disagree on the gradient of two tasks."""
+    peaks = {work: {step: peak(work, step) for step in _steps(work)} for work in TARGETS}
+    ratios = []
+    for threads in range(1, min(2, torch.get_num_threads()) + 1):
+        with _threads(threads):
+            for work, targets in TARGETS.items():
+                seconds = _seconds(work, time.process_time if threads == 1 else time.perf_counter)
+                ratios += [_ratio(work, step, threads, seconds, peaks[work]) for step in targets]
+    return [*ratios, algebra()]
+
+
+def peak(work: str, step: str) -> int:
+    """Return how many bytes a step takes at its peak beside the model, in a process of its own."""
+    result = subprocess.run(
+        [sys.executable, "-m", "benchmarks.balance", work, step],
+        cwd=Path(__file__).parent.parent,
+        # With glibc, tensors are then mapped and unmapped one by one: what is resident is what is in use.
+        env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(result.stdout)
+
+
+def algebra() -> Ratio:
+    """Return the microseconds that the weights of eight tasks take, given their inner products."""
+    rows = torch.randn(8, 30, generator=torch.Generator().manual_seed(0)).double()
+    gramian = rows @ rows.T
+    balancer, weighting = balance.make("pcgrad"), PCGradWeighting()
+    calls = 50
+
+    def repeated(call: Callable[[Tensor], object]) -> Callable[[], None]:
+        def repeat() -> None:
+            for _ in range(calls):
+                call(gramian)
+
+        return repeat
+
+    with _threads(1):
+        seconds = interleaved(
+            {"ours": repeated(balancer.weights), "torchjd": repeated(weighting)},
+            rounds=21,
+            clock=time.process_time,
+        )
+    ours, theirs = (seconds[name] / calls * 1e6 for name in ("ours", "torchjd"))
+    return Ratio(
+        "the algebra of PCGrad, 8 tasks",
+        "a budget in microseconds",
+        ours,
+        100,
+        at_least=False,
+        unit=" µs",
+        beside=f"torchjd {theirs:.0f} µs",
+    )
+
+
+def _ratio(work: str, step: str, threads: int, seconds: dict[str, float], peaks: dict[str, int]) -> Ratio:
+    def measured(name: str) -> str:
+        return f"peak memory {peaks[name] / peaks['summed']:.2f}x"
+
+    beside = measured(step)
+    if step == "PCGrad":
+        beside += f"; torchjd {seconds['torchjd'] / seconds['summed']:.2f}x, {measured('torchjd')}"
+    return Ratio(
+        f"{step}: {work}",
+        f"the summed losses, {threads} thread{'s' * (threads > 1)}",
+        seconds[step] / seconds["summed"],
+        TARGETS[work][step],
+        at_least=False,
+        beside=beside,
+    )
+
+
+def _seconds(work: str, clock: Callable[[], float]) -> dict[str, float]:
+    model = _model(work)
+    steps = {name: STEPS[name]() for name in _steps(work)}
+    if len(model.heads) == 2:  # with more, PCGrad's result depends on its random order
+        _agree(model, steps["PCGrad"], steps["torchjd"])
+    return interleaved(
+        {name: lambda step=step: step(model) for name, step in steps.items()},  # type: ignore[misc]
+        rounds=ROUNDS[type(model)],
+        clock=clock,
+        baseline="summed",
+    )
+
+
+def _agree(model: Model, *steps: Step) -> None:
+    results = []
+    for step in steps:
+        step(model)
+        results.append([parameter.grad for parameter in model.parameters()])
+    torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-6)
+
+
+def _steps(work: str) -> list[str]:
+    return ["summed", *TARGETS[work], "torchjd"]
+
+
+def _model(work: str) -> Model:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return WORKS[work]().train()
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _print_peak(work: str, name: str) -> None:
+    model, step = _model(work), STEPS[name]()
+    ballast = torch.ones(BALLAST, dtype=torch.uint8)  # so that the peak so far lies below `before`
+    step(model)  # what is made once, on first use, belongs to no step
+    model.zero_grad()
+    before = psutil.Process().memory_info().rss
+    step(model)
+    del ballast
+    unit = 1 if sys.platform == "darwin" else 1024
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before)
+
+
+if __name__ == "__main__":
+    _print_peak(*sys.argv[1:])
