@@ -1,7 +1,9 @@
-"""Run the benchmarks: ``python -m benchmarks [NAME…]``; ``--readme`` writes the table there."""
+"""Run the benchmarks: ``python -m benchmarks [NAME…]``; ``--readme`` writes their tables there."""
 
 import argparse
 import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,29 +20,80 @@ ALL = {
     "preparing": preparing.run,
 }
 README = Path(__file__).parent.parent / "README.md"
-BEGIN, END = "<!-- benchmarks: written by python -m benchmarks --readme -->", "<!-- benchmarks: end -->"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+@dataclass(frozen=True)
+class Place:
+    """Where a table of the README goes.
+
+    Attributes:
+        names: the benchmarks whose ratios are its rows.
+        begin: the line before it
+        end: and the one after it.
+        command: what prints these ratios.
+        note: what else is to be known of them.
+    """
+
+    names: tuple[str, ...]
+    begin: str
+    end: str
+    command: str
+    note: str = ""
+
+    def filled(self, readme: str, table: str) -> str:
+        """Return the README with this table in place of the one that is there.
+
+        Raises:
+            ValueError: a marker is missing, is there twice, or they are in the wrong order.
+        """
+        for marker in (self.begin, self.end):
+            if readme.count(marker) != 1:
+                raise ValueError(
+                    f"{README} must have the line {marker!r} once, not {readme.count(marker)} times."
+                )
+        before, _, rest = readme.partition(self.begin)
+        _, found, after = rest.partition(self.end)
+        if not found:
+            raise ValueError(f"{README} must have the line {self.end!r} after {self.begin!r}.")
+        return f"{before}{self.begin}\n{table}\n{self.end}{after}"
+
+
+PLACES = (
+    Place(
+        names=("balance",),
+        begin="<!-- balance benchmarks: written by python -m benchmarks balance --readme -->",
+        end="<!-- balance benchmarks: end -->",
+        command="python -m benchmarks balance",
+    ),
+    Place(
+        names=tuple(name for name in ALL if name != "balance"),
+        begin="<!-- benchmarks: written by python -m benchmarks --readme -->",
+        end="<!-- benchmarks: end -->",
+        command="make benchmarks",
+        note="MiniLM-L6 where there is an encoder",
+    ),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the benchmarks named and print their ratios."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", help=f"of {', '.join(ALL)}; default: all")
-    parser.add_argument("--readme", action="store_true", help="write the table into the README")
-    options = parser.parse_args()
+    parser.add_argument("--readme", action="store_true", help="write their tables into the README")
+    options = parser.parse_args(arguments)
     unknown = set(options.names).difference(ALL)
     if unknown:
         parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join(ALL)}")
+    names = list(dict.fromkeys(options.names or ALL))
+    places = [place for place in PLACES if options.readme and set(place.names).intersection(names)]
+    try:
+        _check(names, places)
+    except ValueError as error:
+        parser.error(str(error))
     print(machine())
-    ratios: list[Ratio] = []
-    for name in options.names or ALL:
-        for ratio in ALL[name]():
-            print(ratio, flush=True)
-            ratios.append(ratio)
-    if options.readme:
-        text = README.read_text(encoding="utf-8")
-        before, _, rest = text.partition(BEGIN)
-        README.write_text(
-            f"{before}{BEGIN}\n{_table(ratios)}\n{END}{rest.partition(END)[2]}", encoding="utf-8"
-        )
+    measured = {name: _measured(name) for name in names}
+    if places:
+        _write(places, measured)
 
 
 def machine() -> str:
@@ -53,15 +106,50 @@ def machine() -> str:
     )
 
 
-def _table(ratios: list[Ratio]) -> str:
-    lines = ["| what | against | measured | wanted | beside it |", "|---|---|---|---|---|"]
-    for ratio in ratios:
-        bound = "at least" if ratio.at_least else "at most"
-        lines.append(
-            f"| {ratio.what} | {ratio.against} | {ratio.value:.2f}{ratio.unit} "
-            f"| {bound} {ratio.target:g}{ratio.unit} | {ratio.beside} |"
+def _check(names: Sequence[str], places: Sequence[Place]) -> None:
+    """Raise `ValueError` if a table would lose rows or has no place in the README."""
+    wanted = {*names, *(name for place in places for name in place.names)}
+    missing = [name for name in ALL if name in wanted.difference(names)]
+    if places and missing:
+        whole = "" if wanted == set(ALL) else " ".join(name for name in ALL if name in wanted) + " "
+        raise ValueError(
+            f"without {', '.join(missing)} the README's table would lose rows;"
+            f" run python -m benchmarks {whole}--readme"
         )
-    return "\n".join([*lines, "", f"`make benchmarks`; {machine()}; MiniLM-L6 where there is an encoder."])
+    readme = README.read_text(encoding="utf-8") if places else ""
+    for place in places:
+        place.filled(readme, "")
+
+
+def _measured(name: str) -> list[Ratio]:
+    ratios = ALL[name]()
+    for ratio in ratios:
+        print(ratio, flush=True)
+    return ratios
+
+
+def _write(places: Sequence[Place], measured: Mapping[str, Sequence[Ratio]]) -> None:
+    """Put every table into its place; what else the README has by now stays."""
+    readme = README.read_text(encoding="utf-8")
+    for place in places:
+        ratios = [ratio for name in place.names for ratio in measured[name]]
+        below = "; ".join(filter(None, (f"`{place.command}`", machine(), place.note)))
+        readme = place.filled(readme, f"{_table(ratios)}\n\n{below}.")
+    README.write_text(readme, encoding="utf-8")
+
+
+def _table(ratios: Sequence[Ratio]) -> str:
+    """Return the rows, with a column for what was measured beside them if any has something."""
+    columns = 5 if any(ratio.beside for ratio in ratios) else 4
+    cells = [("what", "against", "measured", "wanted", "beside it"), *map(_cells, ratios)]
+    head, *rows = (f"| {' | '.join(row[:columns])} |" for row in cells)
+    return "\n".join([head, "|---" * columns + "|", *rows])
+
+
+def _cells(ratio: Ratio) -> tuple[str, ...]:
+    bound = "at least" if ratio.at_least else "at most"
+    measured, wanted = (f"{value}{ratio.unit}" for value in (f"{ratio.value:.2f}", f"{ratio.target:g}"))
+    return ratio.what, ratio.against, measured, f"{bound} {wanted}", ratio.beside
 
 
 if __name__ == "__main__":

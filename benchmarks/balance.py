@@ -45,10 +45,7 @@ class Network(nn.Module):
 
     def forward(self) -> tuple[Tensor, Losses]:
         features = self.trunk(self.examples)
-        pairs = zip(self.heads, self.wanted, strict=True)
-        return features, {
-            f"task {k}": functional.mse_loss(head(features), y) for k, (head, y) in enumerate(pairs)
-        }
+        return features, _errors(self.heads, features, self.wanted)
 
 
 class Encoder(nn.Module):
@@ -82,7 +79,24 @@ class Encoder(nn.Module):
         }
 
 
-Model = Network | Encoder
+class Lookups(nn.Module):
+    """A table of embeddings below a small trunk; 512 examples of 8 look-ups, others in every step."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(rows, 64, sparse=True)
+        layers = (nn.Linear(8 * 64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU())
+        self.trunk = nn.Sequential(self.table, nn.Flatten(), *layers)
+        self.heads = nn.ModuleList(nn.Linear(128, 1) for _ in range(3))
+        self.wanted = torch.randn(3, 512, 1)
+        self.random = torch.Generator().manual_seed(0)
+
+    def forward(self) -> tuple[Tensor, Losses]:
+        features = self.trunk(torch.randint(len(self.table.weight), (512, 8), generator=self.random))
+        return features, _errors(self.heads, features, self.wanted)
+
+
+Model = Network | Encoder | Lookups
 Step = Callable[[Model], object]
 
 
@@ -152,7 +166,7 @@ def run() -> list[Ratio]:
             for work, targets in TARGETS.items():
                 seconds = _seconds(work, time.process_time if threads == 1 else time.perf_counter)
                 ratios += [_ratio(work, step, threads, seconds, peaks[work]) for step in targets]
-    return [*ratios, algebra()]
+    return [*ratios, *tables(), algebra()]
 
 
 def peak(work: str, step: str) -> int:
@@ -167,6 +181,14 @@ def peak(work: str, step: str) -> int:
         check=True,
     )
     return int(result.stdout)
+
+
+def tables() -> list[Ratio]:
+    """Return what a large table of embeddings costs a step, with sparse and with dense gradients."""
+    with torch.random.fork_rng(), _threads(1):
+        torch.manual_seed(0)
+        small, large = Lookups(20_000), Lookups(2_000_000)
+        return [_growth(small, large), _dense_table(large)]
 
 
 def algebra() -> Ratio:
@@ -216,6 +238,59 @@ def _ratio(work: str, step: str, threads: int, seconds: dict[str, float], peaks:
         at_least=False,
         beside=beside,
     )
+
+
+def _growth(small: Lookups, large: Lookups) -> Ratio:
+    """Return a step with the large table against one with the small one; gradients are sparse."""
+    balanced_step = STEPS["PCGrad"]()
+    seconds = interleaved(
+        {
+            "small": lambda: balanced_step(small),
+            "large": lambda: balanced_step(large),
+            "small, summed": lambda: summed(small),
+            "large, summed": lambda: summed(large),
+        },
+        rounds=41,
+        clock=time.process_time,
+    )
+    return Ratio(
+        f"PCGrad: sparse table of {len(large.table.weight):,} rows, 3 tasks",
+        f"the same step with {len(small.table.weight):,} rows, 1 thread",
+        seconds["large"] / seconds["small"],
+        1.25,  # no work of a step may grow with the table; its rows lie farther apart in memory
+        at_least=False,
+        beside=f"the summed losses {seconds['large, summed'] / seconds['small, summed']:.2f}x",
+    )
+
+
+def _dense_table(model: Lookups) -> Ratio:
+    """Return a step whose gradient is as large as the table, read once as an optimizer would.
+
+    The two steps do not take turns: each would pay for the memory as the other left it.
+    """
+    model.table.sparse = False
+
+    def seconds(step: Step) -> float:
+        def read() -> None:
+            step(model)
+            assert model.table.weight.grad is not None
+            model.table.weight.grad.sum()
+            model.zero_grad()
+
+        return interleaved({"": read}, rounds=11, clock=time.process_time)[""]
+
+    return Ratio(
+        f"PCGrad: dense table of {len(model.table.weight):,} rows, 3 tasks",
+        "the summed losses, 1 thread",
+        seconds(STEPS["PCGrad"]()) / seconds(summed),
+        2.33,  # (1 + 2 · 3) / 3, three plain passes; less as only one gradient of the table is made
+        at_least=False,
+    )
+
+
+def _errors(heads: nn.ModuleList, features: Tensor, wanted: Tensor) -> Losses:
+    pairs = zip(heads, wanted, strict=True)
+    return {f"task {k}": functional.mse_loss(head(features), y) for k, (head, y) in enumerate(pairs)}
 
 
 def _seconds(work: str, clock: Callable[[], float]) -> dict[str, float]:

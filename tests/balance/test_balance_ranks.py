@@ -42,6 +42,7 @@ def work(rank: int, port: int, folder: Path) -> None:
     at_the_representation(rank)
     accumulated(rank)
     refusals(rank)
+    heads_in_a_fixed_order(rank)
     dist.destroy_process_group()
 
 
@@ -87,10 +88,48 @@ def refusals(rank: int) -> None:
     """Ranks that do different things are told so instead of waiting for each other."""
     model = Ladder(3)
     losses = model.losses(next(batches(1)))
-    with pytest.raises(ValueError, match=r"same tasks.*rank 0: \['a', 'b', 'c'\]; rank 1: \['a', 'b'\]"):
+    told = r"same target and tasks.*differ at number 3 \(rank 0: c; rank 1: nothing\)"
+    with pytest.raises(ValueError, match=told):
         Equal().backward(losses if rank == 0 else {"a": losses["a"], "b": losses["b"]}, shared=model.shared())
+    with pytest.raises(ValueError, match=r"same target.*\(rank 0: a; rank 1: b\)"):
+        Equal().backward(losses, shared=model.shared(), target="ab"[rank])
     with pytest.raises(ValueError, match="same parameters"):
         Equal().backward(losses, shared=model.shared()[: 2 + rank])
+    with pytest.raises(ValueError, match=r"same parameters.*give shared=… and heads=… in a fixed order"):
+        Equal().backward(experts(model, rank), shared=model.shared())
+    if rank == 1:
+        losses["c"] = losses["c"].detach()
+    with pytest.raises(ValueError, match="same parameters"):
+        Equal().backward(losses, shared=model.shared())
+    with pytest.raises(ValueError, match="neither in shared nor in heads"):
+        Equal().backward(losses, shared=model.shared(), heads=[])
+
+
+def experts(model: Ladder, rank: int) -> dict[str, Tensor]:
+    """Losses whose graphs reach the same heads in another order on every rank."""
+    shared = model.trunk(model.table(next(batches(1))))
+    names = sorted(model.heads, reverse=rank == 1)
+    outputs = {name: model.heads[name](shared).square().mean() for name in names}
+    return {"a": sum(outputs.values()), "b": sum(outputs.values()) * 2}
+
+
+def heads_in_a_fixed_order(rank: int) -> None:
+    """Ranks may reach different parameters if they know all of them."""
+    model, alone = Ladder(3), Ladder(3)
+    losses = model.losses(next(batches(1)))
+    if rank == 1:
+        losses["c"] = losses["c"].detach()
+    Equal().backward(losses, shared=model.shared(), heads=model.parameters())
+    whole = alone.losses(next(batches(1)))
+    (whole["a"] + whole["b"] + whole["c"] / 2).backward()
+    for mine, expected in zip(model.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, expected.grad)
+    model.zero_grad()
+    alone.zero_grad()
+    Equal().backward(experts(model, rank), shared=model.shared(), heads=model.heads.parameters())
+    torch.autograd.backward(list(experts(alone, 0).values()))
+    for mine, expected in zip(model.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, expected.grad)
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
+from torch.utils.checkpoint import checkpoint
 
-from counterpoint.balance import Balancer, Fixed, MetaBalance, MTRec, PCGrad, Report
+from counterpoint.balance import Balancer, Fixed, MetaBalance, MTRec, PCGrad, Report, UPGrad
 from counterpoint.balance.passes import take_rows
 from counterpoint.balance.rows import Row
 
@@ -321,3 +322,64 @@ def test_a_frozen_base_with_adapters(network: Build, features: Tensor) -> None:
         assert all(parameter.grad is None for parameter in base.parameters())
         merged = torch.cat([parameter.grad.flatten() for parameter in shared])
         torch.testing.assert_close(merged, PCGrad().merge(torch.stack(rows)))
+
+
+def two_parts(model: Network, features: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """A representation of two parts; the loss "sum" hands both the very same gradient."""
+    first, second = model.trunk(features), model.trunk(features.flip(1)).sin()
+    losses = {
+        "sum": (first + second).square().mean(),
+        "first": -first.square().mean(),
+        "second": second.mean(),
+    }
+    return first, second, losses
+
+
+@pytest.mark.parametrize("method", [PCGrad, MTRec, UPGrad])
+def test_parts_of_a_representation(method: Callable[..., Balancer], network: Build, features: Tensor) -> None:
+    model = network(1)
+    first, second, losses = two_parts(model, features)
+    rows = [
+        torch.autograd.grad(loss, (first, second), retain_graph=True, materialize_grads=True)
+        for loss in losses.values()
+    ]
+    flat = torch.stack([torch.cat([part.flatten() for part in row]) for row in rows])
+    weights = method().weights(flat @ flat.T, target=0)
+    balancer = method(passes="representation")
+    report = balancer.backward(losses, representation=[first, second, first], target="sum")
+    torch.testing.assert_close(report.weights, weights)
+    merged = model.merged()
+    model.zero_grad()
+    *_, losses = two_parts(model, features)
+    torch.autograd.backward(list(losses.values()), list(weights))
+    torch.testing.assert_close(merged, model.merged())
+
+
+def test_a_part_computed_from_another(network: Build, features: Tensor) -> None:
+    model = network(1)
+    first = model.trunk(features)
+    second = first.tanh()
+    losses = {"a": first.mean(), "b": second.mean()}
+    with pytest.raises(ValueError, match="computed from another"):
+        PCGrad(passes="representation").backward(losses, representation=[first, second])
+
+
+def test_a_representation_out_of_a_reentrant_checkpoint(network: Build, features: Tensor) -> None:
+    """The graph hides the trunk, so the trunk is given."""
+    model, twin = network(2), network(2)
+    given = {"shared": model.trunk.parameters()}
+    inside = checkpoint(model.trunk, features.clone().requires_grad_(), use_reentrant=True)
+    for net, shared, options in ((model, inside, given), (twin, twin.trunk(features), {})):
+        losses = {name: (head(shared) - 1).square().mean() for name, head in net.heads.items()}
+        PCGrad(passes="representation").backward(losses, representation=shared, **options)
+    torch.testing.assert_close(model.gradients(), twin.gradients())
+
+
+def test_a_trunk_whose_gradient_is_not_finite(network: Build, features: Tensor) -> None:
+    model, balancer = network(2), PCGrad(passes="representation")
+    model.trunk[0].weight.register_hook(lambda gradient: gradient * torch.inf)
+    shared = model.trunk(features)
+    losses = {name: (head(shared) - 1).square().mean() for name, head in model.heads.items()}
+    report = balancer.backward(losses, representation=shared)
+    assert not report.finite
+    assert balancer.draws == 0

@@ -189,3 +189,69 @@ def test_half_precision_tables() -> None:
     MTRec().backward(half.losses(), shared=half.shared(), target="a")
     assert half.table.weight.grad.dtype == torch.bfloat16
     assert torch.cosine_similarity(half.merged().double(), expected, dim=0) > 0.99
+
+
+@pytest.mark.parametrize("held", ["dense", "sparse"])
+def test_a_sparse_gradient_is_added_to_what_is_held(held: str) -> None:
+    model = Words(sparse=True)
+    expected = model.expected(PCGrad()).clone()
+    ones = torch.ones(ROWS, 4, dtype=torch.float64)
+    model.table.weight.grad = ones if held == "dense" else ones.to_sparse(1)
+    expected[: ones.numel()] += 1
+    PCGrad().backward(model.losses(), shared=model.shared())
+    torch.testing.assert_close(model.merged(), expected)
+    if held == "dense":
+        assert model.table.weight.grad is ones
+
+
+def test_a_sparse_and_a_dense_look_up_give_a_dense_gradient() -> None:
+    class Both(Words):
+        def look_up(self, words: Tensor) -> Tensor:
+            weight = self.table.weight
+            return nn.functional.embedding(words, weight, sparse=words.dim() == 1)
+
+    model = Both()
+    sum(model.losses().values()).backward()
+    assert not model.table.weight.grad.is_sparse
+    model.zero_grad()
+    expected = model.expected(PCGrad())
+    PCGrad().backward(model.losses(), shared=model.shared())
+    assert not model.table.weight.grad.is_sparse
+    torch.testing.assert_close(model.merged(), expected)
+
+
+def test_a_checkpointed_look_up_is_computed_anew_once_a_pass() -> None:
+    class Counted(Words):
+        calls = 0
+
+        def count(self, words: Tensor) -> Tensor:
+            self.calls += 1
+            return self.table(words)
+
+        def look_up(self, words: Tensor) -> Tensor:
+            return checkpoint(self.count, words, use_reentrant=False)
+
+    model, plain = Counted(), Counted()
+    sum(plain.losses().values()).backward()
+    Equal().backward(model.losses(), shared=model.shared())
+    assert model.calls == plain.calls
+    torch.testing.assert_close(model.merged(), plain.merged())
+
+
+@pytest.mark.filterwarnings("error")
+def test_words_in_any_memory_layout() -> None:
+    class Transposed(Words):
+        def look_up(self, words: Tensor) -> Tensor:
+            return self.table(words.t().contiguous().t() if words.dim() == 2 else words)
+
+    model = Transposed()
+    expected = model.expected(PCGrad())
+    PCGrad().backward(model.losses(), shared=model.shared())
+    torch.testing.assert_close(model.merged(), expected)
+
+
+def test_a_table_with_gradients_of_another_precision() -> None:
+    model = Words().bfloat16()
+    model.table.weight.grad_dtype = torch.float32
+    PCGrad().backward(model.losses(), shared=model.shared())
+    assert model.table.weight.grad.dtype == torch.float32

@@ -79,6 +79,7 @@ class Plan:
     @classmethod
     def of(cls, mixture: Float[np.ndarray, "rows tasks"], *, solve: bool = True) -> "Plan":
         """Take a pass per row; a factor its tasks share is applied to the gradient instead of the losses."""
+        mixture = np.asarray(mixture, dtype=np.float64)
         if np.array_equal(mixture, np.eye(mixture.shape[1])):
             return cls(mixture, mixture, solve, simple=True)
         used = mixture != 0
@@ -118,31 +119,35 @@ class Batch:
     def of(
         cls,
         losses: Mapping[str, Tensor | None],
+        *,
         shared: Iterable[Tensor] | None,
+        heads: Iterable[Tensor] | None = None,
         target: str | None = None,
         scaler: GradScaler | None = None,
-        representation: Tensor | Sequence[Tensor] | None = None,
+        representation: Sequence[Tensor] = (),
     ) -> "Batch":
         """Check what a caller gave; see `Balancer.backward`."""
+        checks.mapping(losses)
+        checks.scaler(scaler)
         present = {task: loss for task, loss in losses.items() if loss is not None}
         names = tuple(present)
         if ranks.several():  # before anything that could raise on one rank and leave the others waiting
-            ranks.agree("tasks, in the same order", names)
+            ranks.agree("target and tasks, in the same order", (target, *names))
         checks.losses(present)
         position = checks.target_position(target, losses, names)
         of_tasks = list(present.values())
-        cut = [representation] if isinstance(representation, Tensor) else list(representation or ())
-        given = None if shared is None else checks.trainable(shared)
-        if cut:
-            parameters = checks.below(cut, of_tasks, given)
-        else:
-            parameters = common_leaves(of_tasks) if given is None else given
+        common = _shared(losses, of_tasks, shared, representation)
         own: list[Tensor] = []
         if ranks.several():
-            own = without(leaves(of_tasks), parameters)
-            ranks.agree("parameters", [tuple(each.shape) for each in (*parameters, *own)])
+            own = _own(of_tasks, common, heads)
+            in_graph_order = [
+                *(() if shared is not None and not representation else common),
+                *(() if heads is not None else own),
+            ]
+            in_given_order = without([*common, *own], in_graph_order)
+            ranks.agree_on_parameters(in_given_order, in_graph_order)
         tasks = Tasks(names, position, _values(of_tasks))
-        return cls(tasks, of_tasks, parameters, own, _scale(scaler), cut)
+        return cls(tasks, of_tasks, common, own, _scale(scaler), list(representation))
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,6 +187,37 @@ class Pending:
         position = checks.target_position(target, self.rows, names)
         tasks = Tasks(names, position, np.array([self.losses[task] for task in names]))
         return Batch(tasks, [], self.parameters, [], self.scale), list(self.rows.values())
+
+
+def _shared(
+    losses: Mapping[str, Tensor | None],
+    present: Sequence[Tensor],
+    shared: Iterable[Tensor] | None,
+    representation: Sequence[Tensor],
+) -> list[Tensor]:
+    """Return the shared parameters: those given, those below the representation, or what losses share."""
+    given = [] if shared is None else checks.shared_given(shared)
+    if representation:
+        return checks.below(representation, present, given)
+    if shared is not None:
+        return given
+    checks.told_apart(losses)
+    return checks.trainable(common_leaves(present))
+
+
+def _own(losses: Sequence[Tensor], shared: Sequence[Tensor], heads: Iterable[Tensor] | None) -> list[Tensor]:
+    """Return the parameters beside the shared ones, of which every rank is to get the same gradient."""
+    reached = without(leaves(losses), shared)
+    if heads is None:
+        return reached
+    own = without(checks.trainable(heads), shared)
+    beyond = without(reached, own)
+    if not all(ranks.all_of([not beyond])):  # on this rank or another
+        raise ValueError(
+            "A loss reaches a parameter that is neither in shared nor in heads"
+            f"{f', of shape {tuple(beyond[0].shape)}' if beyond else ''}: give all of the model's."
+        )
+    return own
 
 
 def _values(losses: Sequence[Tensor]) -> Float[np.ndarray, " tasks"]:

@@ -46,7 +46,7 @@ class BlockBalancer(Balancer):
     scales: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        checks.granularity(self.granularity)
+        self.granularity = checks.granularity(self.granularity)
         checks.one_of("passes", self.passes, ("exact", "representation"))
         checks.count("every", self.every)
         checks.whole_only(self)
@@ -58,9 +58,10 @@ class BlockBalancer(Balancer):
         if self.granularity == "tensor":
             return [[index] for index in range(len(parameters))]
         places = {id(parameter): index for index, parameter in enumerate(parameters)}
-        groups: list[Block] = [
-            [places.pop(id(each)) for each in group if id(each) in places] for group in self.granularity
-        ]
+        groups: list[Block] = []
+        for number, members in enumerate(self.granularity):
+            groups.append([places.pop(id(each)) for each in members if id(each) in places])
+            checks.group(number, members, groups[-1])
         return [*groups, list(places.values())] if places else groups
 
     def at_representation(self) -> bool:
@@ -117,8 +118,15 @@ class BlockBalancer(Balancer):
                 exact_weights = self._weights(exact, plan, batch.tasks)[0]
                 self._restore(before)
             result = self._merged(pieces, everything, products, plan, batch.tasks)
-        send_through(batch, result.parts)
-        return report(batch.tasks, plan.taken, products, result.weights, exact_weights=exact_weights)
+        finite = send_through(batch, result.parts)
+        return report(
+            batch.tasks,
+            plan.taken,
+            products,
+            result.weights,
+            exact_weights=exact_weights,
+            finite=None if finite else False,
+        )
 
     def _exact_products(self, batch: Batch) -> Float[np.ndarray, "blocks tasks tasks"]:
         """Return the Gramian of the parameters' gradients, and leave graphs and `.grad` as they are."""
@@ -134,8 +142,9 @@ class TargetFirst(BlockBalancer):
     """A method that looks at every auxiliary task's gradient beside the target's alone.
 
     With more than three tasks, the target's gradient is taken first and every other one is added to the
-    merged gradient as it comes: three copies of the shared gradients for any number of tasks. The report
-    then lacks what two auxiliary tasks are to each other (nan), unless `diagnose` asks for it.
+    merged gradient as it comes: three copies of the shared gradients for any number of tasks, four under
+    `torch.distributed`. The report then lacks what two auxiliary tasks are to each other (nan), unless
+    `diagnose` asks for it.
     """
 
     needs_target = True

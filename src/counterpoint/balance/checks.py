@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
+from torch.amp import GradScaler
 
-from counterpoint.balance.graph import distinct, leaves, nodes_of
+from counterpoint.balance.graph import distinct, leaves, nodes_below, nodes_of
 
 Kept = TypeVar("Kept")
 
@@ -19,6 +20,17 @@ def near(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     """Return `` (did you mean 'x'?)`` for the closest known name, or nothing when none is close."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def mapping(losses: object) -> None:
+    """Raise unless it is a mapping by names."""
+    if not isinstance(losses, Mapping):
+        raise TypeError(
+            f"Give every task's loss by its name, {{'click': loss, …}}, not a {type(losses).__name__}."
+        )
+    for task in losses:
+        if not isinstance(task, str):
+            raise TypeError(f"A task's name must be a string, not {task!r}.")
 
 
 def losses(present: Mapping[str, Tensor]) -> None:
@@ -39,6 +51,8 @@ def target_position(target: str | None, losses: Mapping[str, object], present: S
 
     A batch may lack any task, so a target that is no key is an error only if it looks like a misspelt one.
     """
+    if target is not None and not isinstance(target, str):
+        raise TypeError(f"The target must be the name of a task, not {target!r}.")
     if target is None or target in losses:
         return present.index(target) if target in present else None
     meant = near(target, losses, cutoff=0.8)
@@ -55,29 +69,81 @@ def target_named(method: object, target: str | int | None) -> None:
         raise ValueError(f"{method!r} favours one task over the others: name it with target=….")
 
 
-def trainable(shared: Iterable[Tensor]) -> list[Tensor]:
+def shared_given(shared: Iterable[Tensor]) -> list[Tensor]:
     """Return the parameters that take gradients, each once."""
-    parameters = distinct(parameter for parameter in shared if parameter.requires_grad)
+    if isinstance(shared, Tensor) or not isinstance(shared, Iterable):
+        raise TypeError(
+            f"shared must be the parameters, as trunk.parameters() gives them, not a {type(shared).__name__}."
+        )
+    parameters = list(shared)
     for parameter in parameters:
-        if not parameter.is_leaf:
-            shape = tuple(parameter.shape)
-            raise ValueError(
-                f"A shared tensor of shape {shape} is computed, not a parameter: `shared` takes leaves."
+        if not isinstance(parameter, Tensor):
+            raise TypeError(
+                f"shared must hold parameters, as trunk.parameters() gives them, not a"
+                f" {type(parameter).__name__}."
             )
-    return parameters
+    if not parameters:
+        raise ValueError(
+            "shared has no parameters; was it a generator that is used up? Give it anew, or a list."
+        )
+    return trainable(parameters)
+
+
+def trainable(parameters: Iterable[Tensor]) -> list[Tensor]:
+    """Return the parameters that take gradients, each once; raise unless all can be worked on."""
+    kept = distinct(parameter for parameter in parameters if parameter.requires_grad)
+    for parameter in kept:
+        which = f"A shared tensor of shape {tuple(parameter.shape)}"
+        if not parameter.is_leaf:
+            raise ValueError(f"{which} is computed, not a parameter: `shared` takes leaves.")
+        if parameter.is_complex():
+            raise TypeError(f"{which} is complex; make it real, with torch.view_as_complex in the model.")
+        if parameter.is_meta:
+            raise ValueError(f"{which} has no data: it is on the meta device.")
+        if parameter._post_accumulate_grad_hooks:
+            raise ValueError(
+                f"{which} has a post-accumulate-grad hook, which would see every task's gradient by itself;"
+                " remove it, and do its work after backward()."
+            )
+    return kept
+
+
+def told_apart(losses: Mapping[str, object]) -> None:
+    """Raise if a task is missing while the shared parameters are to be found from the losses."""
+    missing = [task for task, loss in losses.items() if loss is None]
+    if missing:
+        raise ValueError(
+            f"The batch lacks {', '.join(map(repr, missing))}, and what tasks share cannot be told from the"
+            " losses of the others; give shared=trunk.parameters()."
+        )
+
+
+def scaler(given: object) -> None:
+    """Raise unless it is a gradient scaler or nothing."""
+    if given is not None and not isinstance(given, GradScaler):
+        raise TypeError(f"scaler must be a torch.amp.GradScaler, not {given!r}.")
 
 
 def below(
-    representation: Sequence[Tensor], losses: Sequence[Tensor], shared: Sequence[Tensor] | None
+    representation: Sequence[Tensor], losses: Sequence[Tensor], shared: Sequence[Tensor]
 ) -> list[Tensor]:
-    """Return the parameters below the representation; raise if a loss reaches one of them past it."""
+    """Return the parameters below the representation, with those given.
+
+    Raises:
+        ValueError: a loss reaches one of them past it, or one part of it is computed from another.
+    """
     for each in representation:
         if each.is_leaf or not each.requires_grad:
             raise ValueError("The representation must be what the trunk computed from its parameters.")
-    parameters = leaves(representation)
-    past = leaves(losses, above=nodes_of(representation))
-    for parameter in past:
-        if any(parameter is each for each in (*parameters, *(shared or ()))):
+    cut = nodes_of(representation)
+    for node in cut if len(cut) > 1 else ():
+        if any(other in cut for other in nodes_below(node)):
+            raise ValueError(
+                "One tensor of the representation is computed from another; give those that the heads take."
+            )
+    parameters = trainable([*leaves(representation), *shared])
+    for parameter in leaves(losses, above=cut):
+        if any(parameter is each for each in parameters):
             shape = tuple(parameter.shape)
             raise ValueError(
                 f"A loss reaches a shared parameter of shape {shape} past the representation;"
@@ -86,12 +152,20 @@ def below(
     return parameters
 
 
-def representation(method: object, given: object, *, wanted: bool) -> None:
-    """Raise unless there is a representation just where the method takes it."""
-    if wanted and given is None:
-        raise ValueError(f"{method!r} needs the trunk's output: give representation=….")
-    if given is not None and not wanted:
+def representation(method: object, given: Tensor | Sequence[Tensor] | None, *, wanted: bool) -> list[Tensor]:
+    """Return the representation's tensors; raise unless there are some just where the method takes them."""
+    if given is None:
+        if wanted:
+            raise ValueError(f"{method!r} needs the trunk's output: give representation=….")
+        return []
+    if not wanted:
         raise ValueError(f"{method!r} takes no representation: for methods with passes='representation'.")
+    tensors = [given] if isinstance(given, Tensor) else given
+    if not isinstance(tensors, Sequence) or not all(isinstance(each, Tensor) for each in tensors):
+        raise TypeError(f"The representation must be a tensor or a list of tensors, not {given!r}.")
+    if not tensors:
+        raise ValueError("The representation is an empty list; give the tensors that the heads take.")
+    return distinct(tensors)
 
 
 def same_parameters(first: Sequence[Tensor], second: Sequence[Tensor]) -> None:
@@ -125,17 +199,30 @@ def loss_values(method: Any, losses: Tensor | None, rows: int) -> Float[np.ndarr
     return values
 
 
-def granularity(value: object) -> None:
-    """Raise unless it is "whole", "tensor", or groups of parameters with none in two."""
+def granularity(value: Any) -> Any:
+    """Return "whole", "tensor", or groups of parameters as lists; raise if a parameter is in two."""
     if value in ("whole", "tensor"):
-        return
+        return value
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise ValueError(
             f"granularity must be 'whole', 'tensor' or a list of lists of parameters, not {value!r}."
         )
-    members = [id(parameter) for group in value for parameter in group]
+    if any(isinstance(group, Tensor) or not isinstance(group, Iterable) for group in value):
+        raise ValueError("granularity must be a list of lists of parameters: [[…], […]], not of parameters.")
+    groups = [list(group) for group in value]
+    members = [id(parameter) for group in groups for parameter in group]
     if len(set(members)) < len(members):
         raise ValueError("A parameter stands in two groups of granularity; keep it in one.")
+    return groups
+
+
+def group(number: int, members: Sequence[Tensor], found: Sequence[int]) -> None:
+    """Raise if none of a group's parameters is among the shared ones."""
+    if not found and any(parameter.requires_grad for parameter in members):
+        raise ValueError(
+            f"None of the parameters in group {number} of granularity is among the shared ones; give the"
+            " parameters of the model that is trained."
+        )
 
 
 def whole_only(method: Any) -> None:
@@ -162,6 +249,8 @@ def within(option: str, value: float, low: float, high: float) -> None:
 
 def matrix(gradients: Tensor) -> None:
     """Raise unless it is a floating-point matrix with at least one row."""
+    if not isinstance(gradients, Tensor):
+        raise TypeError(f"Gradients must be a tensor, not a {type(gradients).__name__}.")
     if not gradients.is_floating_point():
         raise TypeError(f"Gradients must be floating point, not {gradients.dtype}.")
     if gradients.dim() != 2 or not len(gradients):
@@ -172,6 +261,8 @@ def matrix(gradients: Tensor) -> None:
 
 def gramian(value: Tensor) -> None:
     """Raise unless it is a square matrix with at least one row."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"A Gramian must be a tensor, not a {type(value).__name__}.")
     if value.dim() != 2 or value.shape[0] != value.shape[1] or not len(value):
         raise ValueError(f"A Gramian is a (tasks, tasks) matrix, not of shape {tuple(value.shape)}.")
 
@@ -197,6 +288,8 @@ def row_names(tasks: Sequence[str] | None, rows: int) -> tuple[str, ...]:
 
 def row(target: int | None, rows: int) -> int | None:
     """Return the target if it is one of the rows."""
+    if target is not None and (not isinstance(target, int) or isinstance(target, bool)):
+        raise TypeError(f"The target of a matrix is the number of its row, not {target!r}.")
     if target is not None and not 0 <= target < rows:
         raise ValueError(f"The target is row {target}, but the rows are 0 to {rows - 1}.")
     return target

@@ -14,7 +14,7 @@ from counterpoint.balance import checks
 from counterpoint.balance.batch import Plan, Tasks
 from counterpoint.balance.engine import Balancer, Merged
 from counterpoint.balance.gramian import Block, gramians
-from counterpoint.balance.rows import Aligned
+from counterpoint.balance.rows import Aligned, working
 
 
 @dataclass(eq=False, repr=False)
@@ -162,11 +162,6 @@ class GradDrop(CoordinateBalancer):
             threshold = torch.full_like(purity, 0.5)
             upwards.append(threshold.masked_scatter_(places, drawn.to(threshold)) < purity)
         return upwards
-
-
-def working(gradient: Tensor) -> Tensor:
-    """Return a gradient in at least single precision."""
-    return gradient.float() if gradient.element_size() < 4 else gradient
 
 
 def _purity(rows: Mapping[int, Tensor]) -> Tensor:

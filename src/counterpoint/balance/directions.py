@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from counterpoint.balance import checks
+from counterpoint.balance.auxiliaries import kept_of_blocks
 from counterpoint.balance.batch import Step, Tasks
 from counterpoint.balance.blocks import BlockBalancer
 from counterpoint.balance.losses import Reduction
@@ -43,17 +44,13 @@ class PCGrad(BlockBalancer):
 
     def solve(self, step: Step) -> Float[np.ndarray, " rows"]:
         """Return the weights of the projected gradients' sum or mean."""
-        return self._surgery(step.gramian)
-
-    def _surgery(self, gramian: Float[np.ndarray, "rows rows"]) -> Float[np.ndarray, " rows"]:
-        tasks = len(gramian)
-        merged = _projected_sum(gramian, _orders(self.seed, self.draws, tasks))
+        weights = _projected_sum(step.gramian, self.seed, self.draws)
         self.draws += 1
-        return merged / tasks if self.reduction == "mean" else merged
+        return weights / len(weights) if self.reduction == "mean" else weights
 
 
 @dataclass(eq=False, repr=False)
-class PCGradPlus(PCGrad):
+class PCGradPlus(BlockBalancer):
     """Brings the gradients nearer to the longest one's length before PCGrad projects them.
 
         ĝ_i = τ max_j ‖g_j‖ / ‖g_i‖ g_i + (1 - τ) g_i
@@ -70,20 +67,24 @@ class PCGradPlus(PCGrad):
         granularity: where norms and conflicts are taken: over all shared parameters, or in each block.
     """
 
-    reduction: Reduction = "mean"
     tau: float = 0.1
+    reduction: Reduction = "mean"
+    seed: int = 0
+    draws: int = field(default=0, init=False)
+    stateful: ClassVar[tuple[str, ...]] = ("draws",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         checks.within("tau", self.tau, 0, 1)
+        checks.one_of("reduction", self.reduction, ("sum", "mean"))
 
     def solve(self, step: Step) -> Float[np.ndarray, " rows"]:
         """Return the weights of the projected gradients' mean or sum."""
         factors = _towards_longest(_norms(step.gramian), self.tau)
-        weights: Float[np.ndarray, " rows"] = factors * self._surgery(
-            factors[:, None] * step.gramian * factors
-        )
-        return weights
+        adjusted = factors[:, None] * step.gramian * factors
+        weights: Float[np.ndarray, " rows"] = factors * _projected_sum(adjusted, self.seed, self.draws)
+        self.draws += 1
+        return weights / len(weights) if self.reduction == "mean" else weights
 
 
 @dataclass(eq=False, repr=False)
@@ -108,6 +109,9 @@ class GradVac(BlockBalancer):
         beta: β, the pace of ρ.
         seed: what the random orders follow from, as in PCGrad.
         granularity: where cosines are taken: over all shared parameters, or in each block by itself.
+
+    Raises:
+        ValueError: blocks other than those that ρ is kept for.
     """
 
     beta: float = 0.01
@@ -134,13 +138,13 @@ class GradVac(BlockBalancer):
     def _recalled(
         self, shape: tuple[int, ...], names: tuple[str, ...]
     ) -> Float[np.ndarray, "blocks rows rows"]:
-        """Return ρ, which is 0 for new pairs, and for all when the blocks are others than they were."""
+        """Return ρ, which is 0 for new pairs."""
         usual = np.zeros(shape)
         for i, task in enumerate(names):
+            kept = self.usual.get(task, {})
             for j, other in enumerate(names):
-                known = self.usual.get(task, {}).get(other)
-                if known is not None and len(known) == len(usual):
-                    usual[:, i, j] = known
+                if other in kept:
+                    usual[:, i, j] = kept_of_blocks(kept, other, 0.0, usual[:, i, j])
         return usual
 
     def _turned(
@@ -149,7 +153,8 @@ class GradVac(BlockBalancer):
         """Return the weights of one block; writes the new ρ into `usual`."""
         orders = _orders(self.seed, self.draws, len(gramian))
         self.draws += 1
-        products, squares = gramian.tolist(), np.diagonal(gramian).tolist()
+        products = gramian.tolist()
+        squares = [row[i] for i, row in enumerate(products)]
         weights = [1.0] * len(products)
         for i, order in enumerate(orders):
             inner, square = products[i], squares[i]  # of v with every gradient, and with itself
@@ -248,18 +253,22 @@ def _towards_longest(
 
 def _orders(seed: int, draws: int, tasks: int) -> list[list[int]]:
     """Return for every task the others in random order."""
-    random = np.random.default_rng((seed, draws))
-    return [[j + (j >= i) for j in random.permutation(tasks - 1).tolist()] for i in range(tasks)]
+    order = np.random.default_rng((seed, draws)).random((tasks, tasks - 1)).argsort(axis=1)
+    order += order >= np.arange(tasks)[:, None]
+    orders: list[list[int]] = order.tolist()
+    return orders
 
 
 def _projected_sum(
-    gramian: Float[np.ndarray, "rows rows"], orders: list[list[int]]
+    gramian: Float[np.ndarray, "rows rows"], seed: int, draws: int
 ) -> Float[np.ndarray, " rows"]:
     """Return the weights of the sum of all gradients, each projected off those it conflicts with."""
     products = gramian.tolist()  # so few numbers that lists are faster than arrays
-    squares = np.diagonal(gramian).tolist()
     weights = [1.0] * len(products)
-    for i, order in enumerate(orders):
+    if min(map(min, products)) >= 0:
+        return np.array(weights)
+    squares = [row[i] for i, row in enumerate(products)]
+    for i, order in enumerate(_orders(seed, draws, len(products))):
         inner = products[i]  # of v with every gradient
         for j in order:
             if inner[j] < 0 < squares[j]:

@@ -8,10 +8,10 @@ weighs every row with, given the rows' inner products (`Balancer.solve`). Everyt
 
 import copy
 import reprlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, overload
+from typing import Any, ClassVar, TypeVar, overload
 
 import numpy as np
 import torch
@@ -25,6 +25,10 @@ from counterpoint.balance.gramian import Block, combine, gramians
 from counterpoint.balance.passes import take_rows
 from counterpoint.balance.report import Report, report
 from counterpoint.balance.rows import Aligned, Row, add_grads, align
+
+# The squared length of a sum of gradients that is rounding alone, by that of their lengths' sum: the numbers
+# of single precision are off by 6e-8.
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +46,9 @@ class Merged:
     weights: Float[np.ndarray, "blocks taken"]
     finite: bool
     effects: Float[np.ndarray, " taken"] | None = None
+
+
+Outcome = TypeVar("Outcome", Report, Merged)
 
 
 @dataclass(eq=False, repr=False)
@@ -105,6 +112,7 @@ class Balancer:
         target: str | None = None,
         representation: Tensor | Sequence[Tensor] | None = None,
         scaler: GradScaler | None = None,
+        heads: Iterable[Tensor] | None = None,
         diagnose: bool = False,
     ) -> Report:
         """Fill `.grad` as `Tensor.backward` would, with the merged gradient in the shared parameters.
@@ -113,41 +121,44 @@ class Balancer:
         with. Both are added to what is there, so gradients accumulate over calls. The graphs are freed.
 
         A task that the batch lacks is `None` or left out; a loss without a graph, or one that does not reach
-        the shared parameters, has a zero gradient. Losses or gradients that are not finite are added up
-        plainly, as without balancing, and leave the method's state alone.
+        the shared parameters, has a zero gradient. Losses or gradients that are not finite are added up, for
+        a scaler or a check of your own to find in `.grad`, and leave the method's state alone.
 
         Under `torch.distributed` gradients and losses are averaged over the ranks before anything is
         decided: all ranks end with the gradient of the joined batch. Do not wrap the model in
         `DistributedDataParallel` as well, and give every rank the same tasks in the same order.
 
-        A trunk compiled with `torch.compile` needs `torch._functorch.config.donated_buffer = False` when the
-        method takes more than one pass. Reentrant checkpointing hides parameters from the graph: then give
+        A trunk compiled with `torch.compile` needs `torch._functorch.config.donated_buffer = False` where it
+        is passed more than once. Reentrant checkpointing hides parameters from the graph: then give
         `shared`, and keep the heads out of it.
 
         Args:
             losses: a scalar per task.
-            shared: the shared parameters; by default those that at least two of the losses reach.
+            shared: the shared parameters; by default those that at least two of the losses reach. Give them
+                if the batch lacks a task.
             target: the name of the target task, for methods that have one.
             representation: what the trunk computes and all heads take, one tensor or several; for methods
                 with `passes="representation"`, and then all parameters below it are shared.
             scaler: of mixed precision. Give the losses unscaled: they are scaled here, and the method sees
                 gradients and losses unscaled. Step and update the scaler as ever.
+            heads: under `torch.distributed`, all other parameters (shared ones among them do not matter), in
+                an order that ranks have in common: needed only if a loss reaches different ones on each.
             diagnose: take one pass per task, so that the report shows every task's norm and all conflicts;
-                the merged gradient is the same. With a representation, tell the exact weights beside it.
+                the merged gradient is the same but for rounding. With a representation, tell the exact
+                weights beside it.
 
         Raises:
-            ValueError: no loss, a loss that is not a scalar, a misspelt or missing target, a shared tensor
-                that is no leaf, a representation that is missing, not asked for or passed by; under
-                `torch.distributed`, ranks with different tasks.
-            TypeError: a loss that is no tensor.
+            ValueError: no loss, a loss that is not a scalar, a misspelt or missing target, no shared
+                parameters or one that is no leaf, a representation that is missing, not asked for or passed
+                by; under `torch.distributed`, ranks with different tasks or parameters. State and `.grad`
+                of shared parameters are as they were.
+            TypeError: a loss that is no tensor, or another argument of a wrong type.
         """
-        checks.representation(self, representation, wanted=self.at_representation())
-        batch = Batch.of(losses, shared, target, scaler, representation)
+        cut = checks.representation(self, representation, wanted=self.at_representation())
         if self.needs_target:
             checks.target_named(self, target)
-        before = self._snapshot()
-        report = self._run(batch, diagnose)
-        return self._kept_or(before, report)
+        batch = Batch.of(losses, shared=shared, heads=heads, target=target, scaler=scaler, representation=cut)
+        return self._kept_if_finite(lambda: self._run(batch, diagnose))
 
     def accumulate(
         self,
@@ -155,6 +166,7 @@ class Balancer:
         *,
         shared: Iterable[Tensor],
         scaler: GradScaler | None = None,
+        heads: Iterable[Tensor] | None = None,
     ) -> None:
         """Take the gradients of some tasks and keep them until `merge()`: for tasks on batches of their own.
 
@@ -170,7 +182,7 @@ class Balancer:
             ValueError: as in `backward`; other shared parameters than those of the tasks kept so far.
             TypeError: as in `backward`.
         """
-        batch = Batch.of(losses, shared, None, scaler)
+        batch = Batch.of(losses, shared=shared, heads=heads, scaler=scaler)
         with closing(take_rows(np.eye(len(batch.losses)), batch)) as rows:
             kept = Pending.of(batch, list(rows))
         self._pending = kept if self._pending is None else self._pending.plus(kept)  # type: ignore[misc]
@@ -219,27 +231,25 @@ class Balancer:
             checks.target_named(self, target)
         if gradients is None:
             batch, rows = checks.accumulated(self._pending).joined(target)
+            report = self._kept_if_finite(
+                lambda: self._settle(batch, rows, self._plan(batch.tasks).task_by_task())
+            )
             del self._pending  # the instance's
-            before = self._snapshot()
-            plan = self._plan(batch.tasks).task_by_task()
-            return self._kept_or(before, self._settle(batch, rows, plan))
+            return report
         checks.matrix(gradients)
         spans = checks.tiling(blocks or [(0, gradients.shape[1])], gradients.shape[1])
         named = self._named(len(gradients), target, losses, tasks)
-        merged: Tensor = gradients[0].detach().clone()
-        others = gradients[1:].detach()
-        pieces = [
-            align([row[start:stop] for row in (merged, *others)], merged[start:stop]) for start, stop in spans
-        ]
+        first: Tensor = gradients[0].detach().clone()  # the merged gradient is written there
+        rows_given = (first, *gradients[1:].detach())
+        pieces = [align([row[start:stop] for row in rows_given], first[start:stop]) for start, stop in spans]
         of_pieces = [[index] for index in range(len(pieces))]
         products = gramians(pieces, of_pieces, len(gradients))
-        before = self._snapshot()
-        result = self._merged(pieces, of_pieces, products, self._plan(named).task_by_task(), named)
-        if not result.finite:
-            self._restore(before)
-        for (start, stop), part in zip(spans, result.parts, strict=True):
-            merged[start:stop] = 0.0 if part is None else part
-        return merged
+        merged = self._kept_if_finite(
+            lambda: self._merged(pieces, of_pieces, products, self._plan(named).task_by_task(), named)
+        )
+        for (start, stop), part in zip(spans, merged.parts, strict=True):
+            first[start:stop] = 0.0 if part is None else part
+        return first
 
     def weights(
         self,
@@ -268,8 +278,11 @@ class Balancer:
         return self.stateful
 
     def state_dict(self) -> dict[str, Any]:
-        """Return a copy of all that changes from step to step, for a checkpoint; options are not in it."""
-        return {name: copy.deepcopy(getattr(self, name)) for name in self.state_names()}
+        """Return a copy of all that changes from step to step, for a checkpoint; options are not in it.
+
+        It holds plain values and tensors alone, so that `torch.load` takes it back without pickled code.
+        """
+        return {name: _as_tensors(getattr(self, name)) for name in self.state_names()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned, so that training continues exactly.
@@ -280,7 +293,7 @@ class Balancer:
         if set(state) != set(self.state_names()):
             raise ValueError(f"{self!r} has the state {sorted(self.state_names())}, not {sorted(state)}.")
         for name, value in state.items():
-            setattr(self, name, copy.deepcopy(value))
+            setattr(self, name, _as_arrays(value) if name in self.stateful else copy.deepcopy(value))
 
     def __repr__(self) -> str:
         shorten = reprlib.Repr()
@@ -352,7 +365,7 @@ class Balancer:
             return self.weigh(products, tasks)
         else:
             rows = tasks.mixed(plan.mixing @ plan.taken)
-            of_rows = self.weigh(plan.mixing @ products @ plan.mixing.T, rows)
+            of_rows = self.weigh(_mixed(products, plan.mixing), rows)
         weights: Float[np.ndarray, "blocks taken"] = of_rows @ plan.mixing
         return weights
 
@@ -370,14 +383,56 @@ class Balancer:
 
     def _snapshot(self) -> dict[str, Any]:
         """Return a copy of the state that a step changes before it knows that its gradients are finite."""
-        return self.state_dict()
+        return {name: copy.deepcopy(getattr(self, name)) for name in self.state_names()}
 
-    def _kept_or(self, before: Mapping[str, Any], report: Report) -> Report:
-        """Return the report; after a step that was not finite, put the state back."""
-        if not report.finite:
-            self._restore(before)
-        return report
+    def _kept_if_finite(self, step: Callable[[], Outcome]) -> Outcome:
+        """Take a step; after one that raised or was not finite, put the state back."""
+        before = self._snapshot()
+        finite = False
+        try:
+            outcome = step()
+            finite = outcome.finite
+        finally:
+            if not finite:
+                self._restore(before)
+        return outcome
 
     def _restore(self, before: Mapping[str, Any]) -> None:
         for name, value in before.items():
             setattr(self, name, value)
+
+
+def _mixed(
+    products: Float[np.ndarray, "blocks taken taken"], mixing: Float[np.ndarray, "rows taken"]
+) -> Float[np.ndarray, "blocks rows rows"]:
+    """Return the inner products of combinations of gradients; one that cancels but for rounding is zero."""
+    mixed = mixing @ products @ mixing.T
+    lengths = np.sqrt(np.diagonal(products, axis1=1, axis2=2)) @ np.abs(mixing).T
+    kept = np.diagonal(mixed, axis1=1, axis2=2) > _ROUNDING * lengths**2
+    return np.where(kept[:, :, None] & kept[:, None, :], mixed, 0.0)
+
+
+def _as_tensors(value: Any) -> Any:
+    """Return a copy with tensors for arrays."""
+    match value:
+        case np.ndarray():
+            return torch.from_numpy(value.copy())
+        case np.generic():
+            return value.item()
+        case dict():
+            return {key: _as_tensors(each) for key, each in value.items()}
+        case list():
+            return [_as_tensors(each) for each in value]
+    return copy.deepcopy(value)
+
+
+def _as_arrays(value: Any) -> Any:
+    """Return a copy with arrays for tensors."""
+    match value:
+        case Tensor():
+            return value.cpu().numpy().copy()
+        case dict():
+            return {key: _as_arrays(each) for key, each in value.items()}
+        case list():
+            return [_as_arrays(each) for each in value]
+    return copy.deepcopy(value)

@@ -1,20 +1,27 @@
 """Inner products of gradients and their weighted sum, parameter by parameter, without flattening copies."""
 
-from collections.abc import Callable, Sequence
-from itertools import combinations_with_replacement
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations_with_replacement, compress
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from counterpoint.balance.rows import Aligned
+from counterpoint.balance.report import cosines
+from counterpoint.balance.rows import Aligned, working
 
 Block = Sequence[int]
 """Positions of the parameters that share one Gramian."""
 
 # Below this, squares of single precision coordinates start to vanish: 1e-38 apiece, in 1e8 coordinates.
-_SMALLEST_SAFE_SQUARE = 1e-24
+_SMALLEST_SAFE = 1e-24
+
+# A long sum in single precision loses digits. Summed in pieces of this many coordinates, an inner product is
+# wrong by 1e-7 of the norms at most, as good as nothing unless gradients depend on each other: where some
+# combination of unit gradients has a square below this, differences of inner products decide.
+_PIECE = 65_536
+_NEARLY_DEPENDENT = 1e-3
 
 
 def gramians(
@@ -25,75 +32,121 @@ def gramians(
 ) -> Float[np.ndarray, "blocks rows rows"]:
     """Return every block's inner products of gradient rows, M_ij = ⟨g_i, g_j⟩, on the CPU.
 
-    Each parameter's products are taken in its own precision (half precision in single), their sum in float64.
-    Where a square is so small or so large that single precision loses it, that parameter is taken again in
-    float64: gradients of 1e-20 or 1e+20 keep their angles. Costs one wait for the device. Of `pairs` alone
+    Products are taken in the gradients' own precision (half precision in single), piece by piece, their sum
+    in float64. Where a product is so small or so large that single precision loses it, that parameter is
+    taken again in float64, and so are the blocks in which gradients nearly depend on each other: gradients
+    of 1e-20 or 1e+20 keep their angles, opposite ones cancel. Costs one wait for the device. Of `pairs` alone
     if given; the other products are 0 then.
     """
-    pairs = list(combinations_with_replacement(range(rows), 2)) if pairs is None else pairs
-    products = _products(gradients, rows, pairs, _working_precision)
-    squared = [i for i, j in pairs if i == j]
-    for position, each in enumerate(gradients):
-        squares = products[position].diagonal()[[row for row in squared if row in each.rows]]
-        if (squares < _SMALLEST_SAFE_SQUARE).any() or np.isinf(squares).any():
-            products[position] = _products([each], rows, pairs, _double_precision)[0]
-    sums = [products[list(block)].sum(axis=0) for block in blocks]
-    return np.array(sums).reshape(len(blocks), rows, rows)
+    every = list(combinations_with_replacement(range(rows), 2)) if pairs is None else pairs
+    products = _products(gradients, rows, every)
+    squared = [i for i, j in every if i == j]
+    present = np.array([[row in each.rows for row in squared] for each in gradients], dtype=bool).reshape(
+        len(gradients), len(squared)
+    )
+    zero = present & (products[:, squared, squared] == 0)
+    sizes = np.abs(products)
+    out_of_reach = (sizes > 0) & (sizes < _SMALLEST_SAFE) | ~np.isfinite(sizes)
+    lost = zero.any(axis=1) | out_of_reach.any(axis=(1, 2))
+    products[lost] = _products(
+        [gradients[place] for place in np.flatnonzero(lost).tolist()], rows, every, exact=True
+    )
+    if pairs is None:
+        delicate = _nearly_dependent(_summed(products, blocks))
+        again = [place for block in compress(blocks, delicate) for place in block if not lost[place]]
+        products[again] = _products([gradients[place] for place in again], rows, every, exact=True)
+    return _summed(products, blocks)
 
 
 def combine(
     gradients: Sequence[Aligned], blocks: Sequence[Block], weights: Float[np.ndarray, "blocks rows"]
 ) -> list[Tensor | None]:
-    """Return every parameter's weighted sum of rows, written into the buffers of its first row."""
+    """Return every parameter's weighted sum of rows, in the buffers of its first row; the others are freed.
+
+    Half precision is summed up in single.
+    """
     for block, of_block in zip(blocks, weights, strict=True):
-        members = [gradients[position].rows for position in block]
+        members = [gradients[position].rows for position in block if gradients[position].rows]
+        types = [rows[min(rows)].dtype for rows in members]
+        for rows in members:
+            rows[min(rows)] = working(rows[min(rows)])
         for row, weight in enumerate(of_block.tolist()):
-            present = [rows for rows in members if row in rows]
-            weight = _within_reach([rows[row] for rows in present], weight)
-            first = [rows[row] for rows in present if row == min(rows)]
+            first = [rows[row] for rows in members if row == min(rows)]
             if first and weight != 1.0:
-                torch._foreach_mul_(first, weight)
-            later = [rows for rows in present if row > min(rows)]
-            if later:
-                sums = [rows[min(rows)] for rows in later]
-                torch._foreach_add_(sums, [rows[row] for rows in later], alpha=weight)
+                for factor in _factors(first, weight):
+                    torch._foreach_mul_(first, factor)
+            with_later = [rows for rows in members if row in rows and row > min(rows)]
+            if with_later:
+                sums = [rows[min(rows)] for rows in with_later]
+                later = [rows.pop(row) for rows in with_later]
+                *factors, last = _factors(sums, weight)
+                for factor in factors:
+                    later = list(torch._foreach_mul([working(each) for each in later], factor))
+                torch._foreach_add_(sums, later, alpha=last)
+        for rows, dtype in zip(members, types, strict=True):
+            rows[min(rows)] = rows[min(rows)].to(dtype)
     return [each.rows[min(each.rows)] if each.rows else None for each in gradients]
 
 
-def _within_reach(gradients: Sequence[Tensor], weight: float) -> float:
-    """Return a factor the gradients' precision can hold, after multiplying them by what is too much of it."""
-    reach = min((torch.finfo(each.dtype).max ** 0.5 for each in gradients), default=np.inf)
+def _factors(gradients: Sequence[Tensor], weight: float) -> list[float]:
+    """Return factors that the gradients' precision can hold, one after the other, for a weight."""
+    reach = min(torch.finfo(each.dtype).max ** 0.5 for each in gradients)
+    factors = []
     while abs(weight) > reach:
-        torch._foreach_mul_(list(gradients), reach)
+        factors.append(reach)
         weight /= reach
-    return weight
+    return [*factors, weight]
 
 
 def _products(
-    gradients: Sequence[Aligned],
-    rows: int,
-    pairs: Sequence[tuple[int, int]],
-    precision: Callable[[Tensor], Tensor],
+    gradients: Sequence[Aligned], rows: int, pairs: Sequence[tuple[int, int]], *, exact: bool = False
 ) -> Float[np.ndarray, "parameters rows rows"]:
     products = np.zeros((len(gradients), rows, rows))
     places: list[tuple[int, int, int]] = []
     dots: list[Tensor] = []
     for position, each in enumerate(gradients):
-        flat = {index: precision(row).reshape(-1) for index, row in each.rows.items()}
-        for i, j in pairs:
-            if i in flat and j in flat:
-                places.append((position, i, j))
-                dots.append(torch.dot(flat[i], flat[j]))
+        wanted = [(i, j) for i, j in pairs if i in each.rows and j in each.rows]
+        for piece in _pieces(each.rows, exact=exact) if wanted else ():
+            places += [(position, i, j) for i, j in wanted]
+            dots += [torch.dot(piece[i], piece[j]) for i, j in wanted]
     if dots:
+        devices = {dot.device for dot in dots}
+        device = devices.pop() if len(devices) == 1 else torch.device("cpu")
+        values = torch.stack([dot.to(device) for dot in dots]).cpu().double().numpy()
         parameter, i, j = np.array(places).T
-        values = torch.stack([dot.to(dots[0].device) for dot in dots]).cpu().double().numpy()
-        products[parameter, i, j] = products[parameter, j, i] = values
+        np.add.at(products, (parameter, i, j), values)
+        products[parameter, j, i] = products[parameter, i, j]
     return products
 
 
-def _working_precision(gradient: Tensor) -> Tensor:
-    return gradient.float() if gradient.element_size() < 4 else gradient
+def _pieces(rows: Mapping[int, Tensor], *, exact: bool) -> Iterator[dict[int, Tensor]]:
+    """Yield parts of flat gradients, small enough to stay in the processor's cache for all their products.
+
+    Other devices add up in a tree anyway, so gradients come whole there; not all know float64.
+    """
+    flat = {index: working(row).reshape(-1) for index, row in rows.items()}
+    if exact:
+        flat = {index: row.cpu() for index, row in flat.items()}
+    if any(row.device.type != "cpu" for row in flat.values()):
+        yield flat
+        return
+    for parts in zip(*(torch.split(row, _PIECE) for row in flat.values()), strict=True):
+        yield dict(zip(flat, (part.double() if exact else part for part in parts), strict=True))
 
 
-def _double_precision(gradient: Tensor) -> Tensor:
-    return gradient.cpu().double()  # not every device knows float64, and this is rare
+def _summed(
+    products: Float[np.ndarray, "parameters rows rows"], blocks: Sequence[Block]
+) -> Float[np.ndarray, "blocks rows rows"]:
+    """Return the sum of every block."""
+    sums = [products[list(block)].sum(axis=0) for block in blocks]
+    return np.array(sums).reshape(len(blocks), *products.shape[1:])
+
+
+def _nearly_dependent(gramians: Float[np.ndarray, "blocks rows rows"]) -> Bool[np.ndarray, " blocks"]:
+    """Return in which blocks some combination of unit gradients nearly vanishes."""
+    finite = np.isfinite(gramians).all(axis=(1, 2))
+    if gramians.shape[1] < 2 or not finite.any():
+        return np.zeros(len(gramians), dtype=bool)
+    lowest = np.linalg.eigvalsh(cosines(np.where(finite[:, None, None], gramians, 0.0)))[:, 0]
+    dependent: Bool[np.ndarray, " blocks"] = finite & (lowest < _NEARLY_DEPENDENT)
+    return dependent

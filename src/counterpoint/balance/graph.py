@@ -7,6 +7,10 @@ from contextlib import contextmanager
 from torch import Tensor
 from torch.autograd.graph import Node, get_gradient_edge
 
+REENTRANT = "CheckpointFunctionBackward"
+"""The node of a reentrant checkpoint: what is used only inside is invisible, and no pass to chosen inputs may
+cross it."""
+
 
 def nodes(
     losses: Iterable[Tensor], *, below_checkpoints: bool = True, above: Collection[Node] = ()
@@ -17,15 +21,27 @@ def nodes(
     `below_checkpoints=False` nodes behind one are left out too: a pass to chosen inputs may not cross it.
     The nodes `above` are where to stop; they and what lies below them are left out.
     """
-    stack: list[Node | None] = [get_gradient_edge(loss).node for loss in losses if loss.requires_grad]
-    seen: set[Node | None] = {None, *above}
+    starts = [get_gradient_edge(loss).node for loss in losses if loss.requires_grad]
+    yield from _reached(starts, {None, *above}, below_checkpoints=below_checkpoints)
+
+
+def nodes_below(node: Node) -> Iterator[Node]:
+    """Yield the nodes that come after one in backward, each once."""
+    yield from _reached([following for following, _ in node.next_functions], {None})
+
+
+def _reached(
+    starts: Sequence[Node | None], seen: set[Node | None], *, below_checkpoints: bool = True
+) -> Iterator[Node]:
+    """Yield the nodes that these lead to, themselves included, each once."""
+    stack = list(starts)
     while stack:
         node = stack.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
         yield node
-        if below_checkpoints or node.name() != "CheckpointFunctionBackward":
+        if below_checkpoints or node.name() != REENTRANT:
             stack.extend(following for following, _ in node.next_functions)
 
 
@@ -34,8 +50,15 @@ def leaves(
 ) -> list[Tensor]:
     """Return every leaf that backward from `losses` would fill, each once; options as of `nodes`."""
     reached = nodes(losses, below_checkpoints=below_checkpoints, above=above)
-    found = (getattr(node, "variable", None) for node in reached)
-    return distinct(leaf for leaf in found if leaf is not None)
+    return distinct(leaf for leaf in map(leaf_of, reached) if leaf is not None)
+
+
+def leaf_of(node: Node | None) -> Tensor | None:
+    """Return the leaf whose `.grad` a node fills, if it is such a node."""
+    if node is None or node.name() != "torch::autograd::AccumulateGrad":
+        return None
+    leaf: Tensor = node.variable  # type: ignore[attr-defined]
+    return leaf
 
 
 def nodes_of(tensors: Iterable[Tensor]) -> list[Node]:

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from counterpoint.balance import checks
 from counterpoint.balance.batch import Tasks
-from counterpoint.balance.coordinates import CoordinateBalancer, working
+from counterpoint.balance.coordinates import CoordinateBalancer
 from counterpoint.balance.gramian import Block, gramians
-from counterpoint.balance.rows import Aligned
+from counterpoint.balance.rows import Aligned, working
 
 Moments = dict[str, dict[str, Tensor]]
 """A tensor for every task and, by its position, every parameter that the task has reached."""
@@ -32,7 +32,8 @@ class DBMTL(CoordinateBalancer):
 
     The first average is but 1 - β_1 times the gradient, for all tasks alike. Multiplying a loss by a constant
     changes nothing; the merged gradient is as long as relative changes of the losses are, so choose the
-    learning rate by that. The heads' gradients are those of the losses, not of their logarithms.
+    learning rate by that. A task whose gradient has become zero still pulls with full length along its last
+    average, as the formula has it. The heads' gradients are those of the losses, not of their logarithms.
 
     Costs one backward pass per task and keeps a copy of the gradients for each; tables of embeddings count
     whole. A parameter that no task of the batch reaches gets nothing and keeps its averages. The report's
@@ -41,6 +42,9 @@ class DBMTL(CoordinateBalancer):
     Attributes:
         beta: β, from 0 for no average to below 1.
         beta_sigma: σ, how fast the average gets shorter: 0 never; the paper tries 0 and ½.
+
+    Raises:
+        ValueError: a loss that is not positive, parameters that averages do not fit; no state has changed.
     """
 
     beta: float = 0.9
@@ -70,6 +74,7 @@ class DBMTL(CoordinateBalancer):
         self, rows: Sequence[dict[int, Tensor]], squares: Float[np.ndarray, " tasks"], tasks: Tasks
     ) -> tuple[list[Tensor | None], Float[np.ndarray, " tasks"]]:
         """Return the sum of the averages in the length of the longest, and the gradients' factors in it."""
+        _same_parameters(self.averages, rows, tasks.names)
         self.steps |= {task: self.steps.get(task, 0) + 1 for task in tasks.names}
         decays = [self.beta / self.steps[task] ** self.beta_sigma for task in tasks.names]
         factors = [(1 - decay) / loss for decay, loss in zip(decays, tasks.values.tolist(), strict=True)]
@@ -120,7 +125,9 @@ class MTAdam(CoordinateBalancer):
 
     It is an optimizer: u is the step per unit of learning rate. `backward` writes it into `.grad`, and the
     plain SGD of `optimizer` takes the step, to which schedules apply as ever. Give all parameters as
-    `shared`: a head, reached by one task, then is under Adam. Zero `.grad` before every `backward`.
+    `shared`: a head, reached by one task, then is under Adam. `.grad` is a step: zero it before every
+    `backward`, and do not clip it. Under several processes the gradients are averaged first, so that every
+    rank has the same anchor.
 
         balancer = MTAdam(lr=1e-3)
         optimizer = balancer.optimizer(model.parameters())
@@ -137,6 +144,9 @@ class MTAdam(CoordinateBalancer):
         lr: the learning rate that `optimizer` begins with.
         betas: the decay of first moments, of second moments, and of norms.
         eps: ε.
+
+    Raises:
+        ValueError: parameters that the moments do not fit; no state has changed.
     """
 
     lr: float = 1e-3
@@ -169,6 +179,11 @@ class MTAdam(CoordinateBalancer):
         self, rows: Sequence[dict[int, Tensor]], squares: Float[np.ndarray, " tasks"], tasks: Tasks
     ) -> tuple[list[Tensor | None], Float[np.ndarray, " tasks"]]:
         """Return every parameter's step per unit of learning rate, and the gradients' factors."""
+        for name in tasks.names:
+            steps = self.steps.get(name, np.zeros(len(rows)))
+            if len(steps) != len(rows):
+                raise ValueError(_other_parameters(f"{len(steps)} parameters", str(len(rows))))
+        _same_parameters(self.means, rows, tasks.names)
         lengths = np.sqrt(_squares(rows, [[position] for position in range(len(rows))], len(squares)).T)
         norms = self._moved_norms(lengths, rows, tasks.names)
         factors = _to_anchor(norms, tasks.target)
@@ -192,8 +207,6 @@ class MTAdam(CoordinateBalancer):
         for task, name in enumerate(names):
             steps = self.steps.get(name, np.zeros(len(rows), dtype=np.int64))
             norms = self.norms.get(name, np.zeros(len(rows)))
-            if len(steps) != len(rows):
-                raise ValueError(_other_parameters(f"{len(steps)} parameters", str(len(rows))))
             has = np.array([task in each for each in rows], dtype=bool)
             moved = np.where(norms > 0, decay * norms + (1 - decay) * lengths[task], lengths[task])
             self.norms[name] = np.where(reached, moved, norms)
@@ -281,14 +294,24 @@ def _moment(
         if task not in gradients:
             return None
         moment = torch.zeros_like(working(like), memory_format=torch.contiguous_format)
-    elif moment.shape != like.shape:
-        raise ValueError(_other_parameters(f"one of shape {tuple(moment.shape)}", str(tuple(like.shape))))
     kept[str(position)] = moment.to(like.device)
     return kept[str(position)]
 
 
+def _same_parameters(kept: Moments, rows: Sequence[Mapping[int, Tensor]], names: Sequence[str]) -> None:
+    """Raise unless what is kept of these tasks fits the parameters."""
+    for name in names:
+        for position, moment in kept.get(name, {}).items():
+            if int(position) >= len(rows):
+                raise ValueError(_other_parameters(f"{int(position) + 1} parameters", str(len(rows))))
+            for gradient in rows[int(position)].values():
+                if gradient.shape != moment.shape:
+                    one = f"a parameter of shape {tuple(moment.shape)}"
+                    raise ValueError(_other_parameters(one, str(tuple(gradient.shape))))
+
+
 def _other_parameters(kept: str, given: str) -> str:
-    return f"The averages kept are of {kept}, not {given}: share the same parameters in every step, in order."
+    return f"What is kept is of {kept}, not {given}: share the same parameters in every step, in order."
 
 
 def _below_one(option: str, value: float) -> None:

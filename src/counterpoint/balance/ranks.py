@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 
 import torch
 import torch.distributed as dist
@@ -23,17 +24,40 @@ def number() -> int:
     return dist.get_world_size() if several() else 1
 
 
-def agree(what: str, mine: Sequence[object]) -> None:
+def agree(what: str, mine: Sequence[object], remedy: str = "") -> None:
     """Raise `ValueError` on every rank when `mine` differs between ranks."""
     digest = zlib.crc32(repr(list(mine)).encode())
     extremes = torch.tensor([digest, -digest], device=_device())
     dist.all_reduce(extremes, op=dist.ReduceOp.MAX)
     if extremes[0] == -extremes[1]:
         return
-    every: list[object] = [None] * dist.get_world_size()
+    every: list[list[object]] = [[] for _ in range(dist.get_world_size())]
     dist.all_gather_object(every, list(mine))
-    differing = "; ".join(f"rank {rank}: {has}" for rank, has in enumerate(every))
-    raise ValueError(f"Every rank must have the same {what} in one step, but they differ ({differing}).")
+    place = next(place for place, each in enumerate(zip_longest(*every)) if len(set(map(repr, each))) > 1)
+    differing = "; ".join(
+        f"rank {rank}: {has[place] if place < len(has) else 'nothing'}" for rank, has in enumerate(every)
+    )
+    raise ValueError(
+        f"Every rank must have the same {what} in one step, but they first differ at number {place}"
+        f" ({differing}){remedy}."
+    )
+
+
+def agree_on_parameters(given: Sequence[Tensor], found: Sequence[Tensor]) -> None:
+    """Raise `ValueError` on every rank unless all have the same parameters in the same order.
+
+    Parameters have no names here. Those found in the graphs, in whatever order, are told apart by their
+    first and last number beside their shape: ranks that train one model have the same values.
+    """
+    ends = [each.detach().reshape(-1)[[0, -1]] for each in found if each.numel()]
+    values = iter(torch.stack([each.to(_device()).double() for each in ends]).tolist() if ends else ())
+    shapes = [tuple(each.shape) for each in given]
+    mine = [*shapes, *((tuple(each.shape), next(values) if each.numel() else None) for each in found)]
+    remedy = (
+        "; begin with the same values on all, and give shared=… and heads=… in a fixed order such as"
+        " model.parameters() has"
+    )
+    agree("parameters", mine, remedy)
 
 
 def all_of(opinions: Sequence[bool | None]) -> list[bool]:

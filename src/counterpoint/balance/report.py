@@ -76,15 +76,15 @@ class Report:
         }
 
 
-def cosines(gramian: Float[np.ndarray, "rows rows"]) -> Float[np.ndarray, "rows rows"]:
+def cosines(gramian: Float[np.ndarray, "*blocks rows rows"]) -> Float[np.ndarray, "*blocks rows rows"]:
     """Return M_ij / (n_i n_j): 0 where a norm n = √M_ii is zero or not finite, and 1 on the diagonal."""
-    squares = np.diagonal(gramian)
+    squares = np.diagonal(gramian, axis1=-2, axis2=-1)
     usable = np.isfinite(squares) & (squares > 0)
-    inverse = np.zeros(len(gramian))
-    inverse[usable] = 1 / np.sqrt(squares[usable])
-    defined = np.outer(usable, usable)
-    angles = np.where(defined, gramian, 0.0) * inverse[:, None] * inverse
-    np.fill_diagonal(angles, 1.0)
+    inverse = 1 / np.sqrt(np.where(usable, squares, np.inf))
+    defined = usable[..., :, None] & usable[..., None, :]
+    angles = np.where(defined, gramian, 0.0) * inverse[..., :, None] * inverse[..., None, :]
+    diagonal = np.arange(gramian.shape[-1])
+    angles[..., diagonal, diagonal] = 1.0
     return np.clip(angles, -1.0, 1.0)
 
 

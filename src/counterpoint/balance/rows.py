@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -24,7 +25,7 @@ class Touched:
 
     def dense(self, like: Tensor) -> Tensor:
         """Return the gradient of the whole table, zeros included."""
-        return torch.zeros_like(like).index_copy_(0, self.ids, self.values)
+        return _zeros_like(like).index_copy_(0, self.ids, self.values)
 
     def on(self, ids: Int[Tensor, " more"]) -> Float[Tensor, "more width"]:
         """Return the gradients of these rows of the table, which include the touched ones."""
@@ -75,7 +76,7 @@ def align(gradients: Sequence[Gradient], like: Tensor, *, whole: bool = False) -
     ids, *others = ({id(each.ids): each.ids for each in touched.values()}).values()
     if others:
         ids = torch.unique(torch.cat([ids, *others]))
-    sparse = any(each.sparse for each in touched.values())
+    sparse = all(each.sparse for each in touched.values())
     return Aligned({index: each.on(ids) for index, each in touched.items()}, ids, sparse)
 
 
@@ -87,6 +88,22 @@ def sum_of(first: Gradient, second: Gradient, like: Tensor) -> Gradient:
         return first.index_add_(0, second.ids, second.values)
     aligned = align([first, second], like)
     return aligned.gradient(aligned.rows[0].add_(aligned.rows[1]))
+
+
+def is_finite(row: Row) -> bool:
+    """Return whether a row has no inf and no nan; a sum tells for nearly nothing, unless it overflows."""
+    gradients = [each.values if isinstance(each, Touched) else each for each in row if each is not None]
+    dense = [each.coalesce().values() if each.is_sparse else each for each in gradients]
+    sums = [each.sum() for each in dense]
+    finite = (
+        torch.stack([each.to(sums[0].device).float() for each in sums]).isfinite().all() if sums else True
+    )
+    return bool(finite) or all(bool(each.isfinite().all()) for each in dense)
+
+
+def working(gradient: Tensor) -> Tensor:
+    """Return a gradient in at least single precision."""
+    return gradient.float() if gradient.element_size() < 4 else gradient
 
 
 def add_grads(parameters: Sequence[Tensor], gradients: Sequence[Gradient]) -> None:
@@ -103,8 +120,7 @@ def _add(parameter: Tensor, gradient: Tensor) -> None:
     if held is None:
         parameter.grad = gradient
     elif held.is_sparse or gradient.is_sparse:
-        dense_first, second = sorted((held, gradient), key=lambda grad: grad.is_sparse)
-        parameter.grad = dense_first + second
+        parameter.grad = gradient + held if held.is_sparse else held.add_(gradient)
     else:
         held.add_(gradient)
 
@@ -133,3 +149,11 @@ def _touched(gradient: Tensor | Touched) -> Tensor | Touched:
 
 def _dense(gradient: Tensor | Touched, like: Tensor) -> Tensor:
     return gradient.dense(like) if isinstance(gradient, Touched) else gradient
+
+
+def _zeros_like(like: Tensor) -> Tensor:
+    """Return zeros; on the CPU in memory that the system clears when it is first touched, if ever."""
+    if like.device.type != "cpu" or not like.is_contiguous():
+        return torch.zeros_like(like)
+    memory = np.zeros(like.numel() * like.element_size(), dtype=np.uint8)
+    return torch.from_numpy(memory).view(like.dtype).view(like.shape)

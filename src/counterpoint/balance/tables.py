@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.graph import Node
 
 from counterpoint.balance import ranks
-from counterpoint.balance.graph import nodes
+from counterpoint.balance.graph import leaf_of, nodes
 from counterpoint.balance.rows import Gradient, Touched, sum_of
 
 
@@ -40,7 +40,8 @@ class Table:
         every += [indices.reshape(-1).long() for indices in self.lookups.values()]
         self.ids = ranks.union(torch.unique(torch.cat(every)))
         self._places = {
-            node: torch.searchsorted(self.ids, indices.long()) for node, indices in self.lookups.items()
+            node: torch.searchsorted(self.ids, indices.long().contiguous())
+            for node, indices in self.lookups.items()
         }
         self._padding = {node: self._place_of_padding(node) for node in self.lookups}
 
@@ -60,7 +61,7 @@ class Table:
             if dense is not None or not ranks.several():
                 return dense
             caught = self.parameter.new_zeros(len(self.ids), *self.parameter.shape[1:])
-        sparse = any(node._saved_sparse for node in self.lookups)  # type: ignore[attr-defined]
+        sparse = all(node._saved_sparse for node in self.lookups)  # type: ignore[attr-defined]
         return sum_of(dense, Touched(self.ids, caught, sparse), self.parameter)
 
     def _place_of_padding(self, node: Node) -> int:
@@ -106,20 +107,29 @@ class _Catch:
 
 def _lookups(losses: Sequence[Tensor], parameters: Sequence[Tensor]) -> dict[int, dict[Node, Tensor]]:
     """Return the nodes that look rows of the parameters up, with the rows, by the parameter's identity."""
-    candidates = {id(each) for each in parameters if each.dim() == 2 and type(each) in _PLAIN}
+    candidates = {id(each) for each in parameters if _may_be_table(each)}
     found: dict[int, dict[Node, Tensor]] = {}
     for node in nodes(losses) if candidates else ():
         if node.name() != "EmbeddingBackward0" or node._saved_scale_grad_by_freq:  # type: ignore[attr-defined]
             continue
-        leaf = getattr(node.next_functions[0][0], "variable", None)
-        if leaf is not None and id(leaf) in candidates and not leaf._backward_hooks:
+        leaf = leaf_of(node.next_functions[0][0])
+        indices = node._raw_saved_indices  # type: ignore[attr-defined]
+        hooked = getattr(indices, "unpack_hook", None) is not None  # by a checkpoint that would compute anew
+        if leaf is not None and id(leaf) in candidates and not hooked:
             found.setdefault(id(leaf), {})[node] = node._saved_indices  # type: ignore[attr-defined]
     return found
+
+
+def _may_be_table(parameter: Tensor) -> bool:
+    """Return whether the rows of a parameter can be handled by themselves."""
+    return (
+        parameter.dim() == 2
+        and type(parameter) in (Tensor, torch.nn.Parameter)
+        and not parameter._backward_hooks
+        and getattr(parameter, "grad_dtype", None) in (None, parameter.dtype)
+    )
 
 
 def _worth(lookups: dict[Node, Tensor], table: Tensor) -> bool | None:
     """Return whether the batch looks up fewer rows than there are; `None` if it looks up nothing."""
     return sum(indices.numel() for indices in lookups.values()) < len(table) if lookups else None
-
-
-_PLAIN = (Tensor, torch.nn.Parameter)

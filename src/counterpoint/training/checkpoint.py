@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -32,7 +30,7 @@ def save_checkpoint(
         folder: where a run's checkpoints stand; nothing else may stand there.
         model: its parameters and buffers.
         optimizer: its moments.
-        balancer: the balancer's state: tensors, arrays and plain values, also in dictionaries and lists.
+        balancer: the balancer's state: tensors and plain values, also in dictionaries and lists.
         state: plain values: the step and whatever else the loop must know.
     """
     target = folder / f"step-{state['step']:08d}"
@@ -118,14 +116,11 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
 
 
 def _take_out(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """Return ``value`` as JSON can hold it; its tensors and arrays go into ``tensors``, by their place."""
+    """Return ``value`` as JSON can hold it; its tensors go into ``tensors``, by their place."""
     match value:
         case Tensor():
             tensors[name] = value.detach().contiguous()
             return {"tensor": name}
-        case np.ndarray():
-            tensors[name] = torch.from_numpy(np.ascontiguousarray(value)).reshape(value.shape)
-            return {"array": name}
         case dict():
             return {
                 "entries": {key: _take_out(each, f"{name}.{key}", tensors) for key, each in value.items()}
@@ -141,8 +136,6 @@ def _put_back(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     match value:
         case {"tensor": str(name)}:
             return tensors[name]
-        case {"array": str(name)}:
-            return tensors[name].numpy()
         case {"entries": dict(entries)}:
             return {key: _put_back(each, tensors) for key, each in entries.items()}
         case list():

@@ -239,7 +239,9 @@ class _Loop:
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
         shared = self.model.parameters() if self.balances_all else self.model.shared_parameters()
-        report = self.balancer.backward(self.model.losses(batch), shared=shared, target=self.target)
+        report = self.balancer.backward(
+            self.model.losses(batch), shared=shared, heads=self.model.parameters(), target=self.target
+        )
         limit = self.settings.clip_norm
         largest = math.inf if limit is None or self.balances_all else limit
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), largest)

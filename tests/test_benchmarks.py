@@ -1,0 +1,147 @@
+"""`python -m benchmarks --readme` puts every table into its place and loses no row; nothing is measured."""
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BALANCE = "<!-- balance benchmarks: written by python -m benchmarks balance --readme -->"
+BALANCE_END = "<!-- balance benchmarks: end -->"
+MAIN = "<!-- benchmarks: written by python -m benchmarks --readme -->"
+MAIN_END = "<!-- benchmarks: end -->"
+TEXT = f"# Title\n\n{BALANCE}\n{BALANCE_END}\n\n## Speed\n\n{MAIN}\n| old |\n{MAIN_END}\n\nThe end.\n"
+
+
+class Fake:
+    """The benchmarks with ratios made up, a README of their own, and a list of those that were run."""
+
+    def __init__(self, module: ModuleType, readme: Path) -> None:
+        self.module, self.readme = module, readme
+        self.run: list[str] = []
+        readme.write_text(TEXT, encoding="utf-8")
+
+    def benchmark(self, name: str) -> Callable[[], list[object]]:
+        def run() -> list[object]:
+            self.run.append(name)
+            beside = "peak memory 1.50x" if name == "balance" else ""
+            ratio = self.module.Ratio(f"step of {name}", "a plain step", 1.234, 2, beside=beside)
+            return [ratio]
+
+        return run
+
+    def main(self, *arguments: str) -> str:
+        """Run the command and return the README."""
+        self.module.main(arguments)
+        return self.text()
+
+    def text(self) -> str:
+        return self.readme.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
+    monkeypatch.syspath_prepend(ROOT)
+    module = importlib.import_module("benchmarks.__main__")
+    fake = Fake(module, tmp_path / "README.md")
+    monkeypatch.setattr(module, "README", fake.readme)
+    monkeypatch.setattr(module, "ALL", {name: fake.benchmark(name) for name in module.ALL})
+    return fake
+
+
+def test_the_repository_has_a_place_for_every_table(fake: Fake) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for place in fake.module.PLACES:
+        before, _, rest = text.partition(place.begin)
+        after = rest.partition(place.end)[2]
+        assert place.filled(text, "new") == f"{before}{place.begin}\nnew\n{place.end}{after}"
+    names = [name for place in fake.module.PLACES for name in place.names]
+    assert sorted(names) == sorted(fake.module.ALL)
+
+
+def test_the_balance_table_goes_between_its_markers_alone(fake: Fake) -> None:
+    text = fake.main("balance", "--readme")
+    assert fake.run == ["balance"]
+    table = (
+        "| what | against | measured | wanted | beside it |\n"
+        "|---|---|---|---|---|\n"
+        "| step of balance | a plain step | 1.23x | at least 2x | peak memory 1.50x |\n\n"
+        f"`python -m benchmarks balance`; {fake.module.machine()}.\n"
+    )
+    assert text == TEXT.replace(BALANCE_END, table + BALANCE_END)
+    assert fake.main("balance", "--readme") == text
+
+
+def test_all_benchmarks_write_both_tables(fake: Fake) -> None:
+    text = fake.main("--readme")
+    assert fake.run == list(fake.module.ALL)
+    of_balance = text.partition(BALANCE)[2].partition(BALANCE_END)[0]
+    of_others = text.partition(MAIN)[2].partition(MAIN_END)[0]
+    assert [name for name in fake.module.ALL if f"step of {name} " in of_balance] == ["balance"]
+    others = [name for name in fake.module.ALL if name != "balance"]
+    assert [line.split(" | ")[0] for line in of_others.splitlines() if "step of" in line] == [
+        f"| step of {name}" for name in others
+    ]
+    assert of_others.startswith("\n| what | against | measured | wanted |\n|---|---|---|---|\n")
+    assert of_others.endswith(
+        f"\n\n`make benchmarks`; {fake.module.machine()}; MiniLM-L6 where there is an encoder.\n"
+    )
+    assert "| old |" not in text
+    assert text.startswith("# Title\n\n")
+    assert text.endswith("\n\nThe end.\n")
+
+
+@pytest.mark.parametrize(
+    ("names", "command"),
+    [
+        (["training"], "training encoding evaluation metrics preparing --readme"),
+        (["metrics", "balance"], "python -m benchmarks --readme"),
+    ],
+)
+def test_rows_that_would_not_be_measured_are_not_wiped(
+    fake: Fake, capsys: pytest.CaptureFixture[str], names: list[str], command: str
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        fake.main(*names, "--readme")
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.rstrip().endswith(command)
+    assert fake.run == []
+    assert fake.text() == TEXT
+
+
+def test_the_command_a_refusal_names_works(fake: Fake) -> None:
+    text = fake.main("training", "encoding", "evaluation", "metrics", "preparing", "--readme")
+    assert "step of preparing" in text
+    assert f"{BALANCE}\n{BALANCE_END}" in text
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        TEXT.replace(BALANCE_END, ""),
+        TEXT.replace(MAIN, ""),
+        TEXT + MAIN_END,
+        TEXT.replace(MAIN_END, "").replace(MAIN, f"{MAIN_END}\n{MAIN}"),
+    ],
+    ids=["no end", "no begin", "two ends", "end first"],
+)
+def test_a_marker_that_is_missing_stops_before_measuring(
+    fake: Fake, capsys: pytest.CaptureFixture[str], broken: str
+) -> None:
+    fake.readme.write_text(broken, encoding="utf-8")
+    with pytest.raises(SystemExit) as stopped:
+        fake.main("--readme")
+    assert stopped.value.code == 2
+    assert "must have the line '<!-- " in capsys.readouterr().err
+    assert fake.run == []
+    assert fake.text() == broken
+
+
+def test_without_readme_any_name_is_printed_and_nothing_written(
+    fake: Fake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fake.main("training", "training") == TEXT
+    assert fake.run == ["training"]
+    assert "step of training" in capsys.readouterr().out
