@@ -1,4 +1,4 @@
-"""The balancing in the Hugging Face Trainer: python examples/hugging_face_trainer.py"""
+"""The balancing in the Hugging Face Trainer, on one process: python examples/hugging_face_trainer.py"""
 
 import tempfile
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The balancing in PyTorch Lightning, with manual optimization: python examples/lightning_manual.py"""
+"""The balancing in PyTorch Lightning, manually and on one process: python examples/lightning_manual.py"""
 
 import logging
 import tempfile

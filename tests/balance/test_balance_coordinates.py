@@ -517,6 +517,42 @@ def test_moments_of_other_parameters_are_refused(method: type[CoordinateBalancer
             balancer.merge(random_gradients(2, 6, 0), blocks=[(0, 3), (3, 6)])
 
 
+@pytest.mark.parametrize("cuts", [[(0, 12), (12, 17), (17, 24)], [(0, 12), (12, 17)]])
+@every_method
+def test_a_step_that_is_refused_moves_nothing(
+    method: Callable[[], CoordinateBalancer], cuts: list[tuple[int, int]], tmp_path: Path
+) -> None:
+    # "c" is new and comes first, and the first two parameters fit.
+    balancer = method()
+    for seed in range(2):
+        balancer.merge(random_gradients(2, 23, seed), losses=torch.ones(2), blocks=BLOCKS, tasks=("a", "b"))
+    before = through_files(balancer.state_dict(), tmp_path)
+    gradients, values = random_gradients(3, cuts[-1][1], 2), torch.ones(3)
+    if not balancer.buffers:
+        assert balancer.merge(gradients, losses=values, blocks=cuts).isfinite().all()
+        return
+    with pytest.raises(ValueError, match="share the same parameters in every step"):
+        balancer.merge(gradients, losses=values, blocks=cuts, tasks=("c", "a", "b"))
+    torch.testing.assert_close(through_files(balancer.state_dict(), tmp_path), before, rtol=0, atol=0)
+    twin = method()
+    twin.load_state_dict(before)
+    gradients = random_gradients(3, 23, 3)
+    once, again = (each.merge(gradients, losses=values, blocks=BLOCKS) for each in (balancer, twin))
+    assert torch.equal(once, again)
+
+
+def test_db_mtl_follows_the_last_average_of_a_task_that_has_no_gradient_any_more() -> None:
+    # Its average (0.5, 0) has been halved four times, and is drawn out to the length of the other's, 10.
+    balancer = DBMTL(beta=0.5)
+    first = torch.tensor([[1.0, 0.0], [0.0, 10.0]])
+    balancer.merge(first, losses=torch.ones(2))
+    later = first * torch.tensor([[0.0], [1.0]])
+    for _ in range(4):
+        merged = balancer.merge(later, losses=torch.ones(2))
+    length = 10 * (1 - 0.5**5)
+    torch.testing.assert_close(merged, torch.tensor([length, length]))
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [

@@ -174,6 +174,23 @@ def test_cagrad_hurts_no_task_where_none_can_gain(rows: Tensor, c: float) -> Non
         assert distance <= np.linalg.norm(nearest - mean.numpy()) + 1e-6 * float(rows.norm())
 
 
+@pytest.mark.parametrize("seed", [10, 413, 606, 646, 817, 855, 1426, *range(10)])
+def test_cagrad_stays_in_its_ball_where_the_level_is_lost_in_rounding(seed: int) -> None:
+    # Six to eight gradients in a plane, two of them opposite, of norms from 1e-6 to 1e+6: what the least of
+    # them can gain is 1e-24 of the longest's square, and a search for it may end beside the ball.
+    draw = torch.Generator().manual_seed(seed)
+    tasks = int(torch.randint(3, 9, (1,), generator=draw))
+    rows = (
+        torch.randn(tasks, 2, generator=draw).double() @ torch.randn(2, 6, generator=draw).double()
+    ).clone()
+    rows[-1] = -rows[0]
+    rows *= 10.0 ** torch.randint(-2, 3, (tasks, 1), generator=draw).double().mul(3)
+    mean = rows.mean(dim=0)
+    for c in (0.5, 0.9):
+        distance = float((merge(CAGrad(c), rows) - mean).norm())
+        assert distance <= c * float(mean.norm()) * (1 + 1e-9) + 1e-12 * float(rows.norm())
+
+
 def test_cagrad_with_a_large_ball_goes_mgda_s_way() -> None:
     rows = normal(4, 9)
     far, shortest = merge(CAGrad(1e7), rows), merge(MGDA(), rows)
@@ -283,6 +300,15 @@ def test_pcd_has_averages_for_every_block() -> None:
         torch.testing.assert_close(merged, torch.cat([first, second]))
     with pytest.raises(ValueError, match=r"2 blocks of parameters, this step has 1"):
         whole.merge(rows, target=0)
+
+
+def test_pcd_moves_nothing_when_blocks_do_not_fit() -> None:
+    balancer = PCD()
+    balancer.merge(normal(2, 6), target=0, blocks=[(0, 2), (2, 6)], tasks=("a", "b"))
+    before = balancer.state_dict()
+    with pytest.raises(ValueError, match=r"'a' is of 2 blocks of parameters, this step has 1"):
+        balancer.merge(normal(3, 6), target=1, tasks=("c", "a", "b"))
+    torch.testing.assert_close(balancer.state_dict(), before, rtol=0, atol=0)
 
 
 def test_pcd_does_not_see_a_constant_factor_of_an_auxiliary_loss() -> None:

@@ -255,3 +255,56 @@ def test_a_table_with_gradients_of_another_precision() -> None:
     model.table.weight.grad_dtype = torch.float32
     PCGrad().backward(model.losses(), shared=model.shared())
     assert model.table.weight.grad.dtype == torch.float32
+
+
+class Bags(Words):
+    """Words come in bags of their own, some empty, with or without padding."""
+
+    def __init__(self, *, fixed: bool = True, **options: Any) -> None:
+        super().__init__()
+        self.table = nn.EmbeddingBag(ROWS, 4, dtype=torch.float64, **options)
+        self.factors = torch.linspace(0.5, 2, 5, dtype=torch.float64).requires_grad_(not fixed)
+
+    def look_up(self, words: Tensor) -> Tensor:
+        words = torch.cat([words.flatten(), torch.tensor([7, 7, 49])])[:5]
+        factors = self.factors if self.table.mode == "sum" else None
+        bags = self.table(words, torch.tensor([0, 2, 2, 4]), per_sample_weights=factors)
+        return bags[:2] + bags[2:]
+
+    def losses(self) -> dict[str, Tensor]:
+        own = {"a": [1, 2], "b": [2, 9], "c": [49, 49], "d": [3, 0]}
+        return {
+            name: (head(self.trunk(self.look_up(torch.tensor(own[name])))) - 1).square().mean()
+            * (-1) ** index
+            for index, (name, head) in enumerate(self.heads.items())
+        }
+
+
+@every_method
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"mode": mode, **more}
+        for mode in ("sum", "mean", "max")
+        for more in ({}, {"padding_idx": 2}, {"sparse": True})
+        if mode != "max" or "sparse" not in more  # torch has no sparse gradients of maxima
+    ],
+    ids=str,
+)
+def test_bags_of_words(method: Callable[[], Balancer], options: dict[str, Any]) -> None:
+    model = Bags(**options)
+    expected = model.expected(method())
+    with Counts() as counts:
+        method().backward(model.losses(), shared=model.shared(), target="a")
+    torch.testing.assert_close(model.merged(), expected)
+    assert model.table.weight.grad.is_sparse == options.get("sparse", False)
+    assert counts.tables <= 1 or options["mode"] == "max"
+
+
+def test_bags_with_learned_weights() -> None:
+    model = Bags(mode="sum", fixed=False)
+    expected = model.expected(PCGrad())
+    of_factors = torch.autograd.grad(sum(model.losses().values()), model.factors)[0]
+    PCGrad().backward(model.losses(), shared=model.shared())
+    torch.testing.assert_close(model.merged(), expected)
+    torch.testing.assert_close(model.factors.grad, of_factors)

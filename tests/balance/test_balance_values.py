@@ -93,6 +93,31 @@ def test_pcgrad_projects_the_original_gradients_in_fresh_orders_and_never_off_it
     assert {match.index(True) for match in matches} == set(range(8))
 
 
+def test_weights_may_be_whole_numbers() -> None:
+    for dtype in (torch.float32, torch.float64):
+        shared = torch.zeros(2, dtype=dtype, requires_grad=True)
+        losses = {"a": (PAIR[0].to(dtype) * shared).sum(), "b": (PAIR[1].to(dtype) * shared).sum()}
+        report = Fixed({"a": 1, "b": 2}).backward(losses, shared=[shared])
+        assert shared.grad.tolist() == [0.0, 2.0]
+        assert report.weights.tolist() == [1.0, 2.0]
+        assert report.weights.dtype == torch.float64
+    assert Fixed({"0": np.int64(1), "1": np.float32(2)}).merge(PAIR).tolist() == [0.0, 2.0]
+    weights = {"0": 1.0, "1": 2.0}
+    balancer = Fixed(weights)
+    weights["1"] = 0.0
+    assert balancer.merge(PAIR).tolist() == [0.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    "weights", [[1, 2], (1.0, 2.0), 3.0, "click", None, {"click": "1"}, {"click": None}, {0: 1.0}, {"click"}]
+)
+def test_weights_are_numbers_by_name(weights: object) -> None:
+    with pytest.raises(
+        TypeError, match=r"a number by the name of every task, like \{'click': 1.0, .*\}, not"
+    ):
+        Fixed(weights)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("name", ["equal", "mtrec", "pcgrad", "single"])
 @pytest.mark.parametrize(
     "gradients",

@@ -13,7 +13,7 @@ class Line:
 
     Attributes:
         method: its name for `make`.
-        options: with their defaults, as in the code.
+        options: with their defaults, as in the code and in its order.
         needs: "target", "losses", "coordinates", or nothing.
         state: the names of what changes from step to step.
         passes: "1", "2" or "K", through the shared parameters.
@@ -22,7 +22,7 @@ class Line:
     """
 
     method: str
-    options: frozenset[str]
+    options: tuple[str, ...]
     needs: frozenset[str]
     state: frozenset[str]
     passes: str
@@ -35,7 +35,7 @@ def lines() -> list[Line]:
     rows = [row for row in PAGE.read_text(encoding="utf-8").splitlines() if row.startswith("| `")]
     cells = [[cell.strip() for cell in row.removeprefix("|").removesuffix("|").split("|")] for row in rows]
     return [
-        Line(name.strip("`"), _set(options), _set(needs), _set(state), passes, _set(promises), source)
+        Line(name.strip("`"), _parts(options), _set(needs), _set(state), passes, _set(promises), source)
         for name, options, needs, state, passes, promises, source in cells
     ]
 
@@ -57,5 +57,9 @@ def promising(promise: str) -> list[str]:
     return methods
 
 
+def _parts(cell: str) -> tuple[str, ...]:
+    return tuple(part.strip(" `") for part in cell.split(";") if part.strip(" `"))
+
+
 def _set(cell: str) -> frozenset[str]:
-    return frozenset(part.strip(" `") for part in cell.split(";") if part.strip(" `"))
+    return frozenset(_parts(cell))

@@ -67,13 +67,13 @@ def test_every_promise_is_explained_and_tested() -> None:
 @every_method
 def test_options_and_their_defaults(name: str) -> None:
     inherited = {"granularity": "whole", "passes": "exact", "every": 1}  # told once, below the tables
-    expected = set()
+    expected = []
     for option, parameter in signature(type(new(name))).parameters.items():
         if parameter.default is Parameter.empty:
-            expected.add(option)
+            expected.append(option)
         elif not (option in inherited and parameter.default == inherited[option]):
-            expected.add(f"{option}={parameter.default}")
-    assert table()[name].options == expected
+            expected.append(f"{option}={parameter.default}")
+    assert table()[name].options == tuple(expected)  # in the order in which they can be given by position
 
 
 @every_method
@@ -197,6 +197,17 @@ def test_is_the_combination_its_weights_tell(name: str, gradients: Tensor, data:
     result = new(name).merge(gradients, target=0, losses=values, tasks=names)
     size = float((weights.abs() @ gradients.abs()).max())
     torch.testing.assert_close(result, weights @ gradients, rtol=1e-5, atol=1e-6 * size)
+
+
+@given(gradients=matrices(), c=st.sampled_from([0.1, 0.5, 0.9, 3.0]), data=st.data())
+@relaxed
+def test_cagrad_stays_in_its_ball(gradients: Tensor, c: float, data: st.DataObject) -> None:
+    sizes = st.lists(st.integers(-6, 6), min_size=len(gradients), max_size=len(gradients))
+    gradients = gradients * 10.0 ** torch.tensor(data.draw(sizes)).double()[:, None]
+    mean = gradients.mean(dim=0)
+    distance = float((balance.make("cagrad", c=c).merge(gradients) - mean).norm())
+    rounding = 1e-7 * (1 + c) * float(gradients.norm())  # an inner product's, in a length
+    assert distance <= c * float(mean.norm()) * (1 + 1e-6) + rounding
 
 
 @given(gradients=matrices(least=2, most=2))

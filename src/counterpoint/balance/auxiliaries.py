@@ -50,7 +50,7 @@ class OLAux(TargetFirst):
         """Move the weights if the last step was the Nth, and count this one."""
         if self.steps == self.every:
             for task, total in self.sums.items():
-                self.factors[task] = _kept(self.factors, task, 1.0, total) + self.beta * total
+                self.factors[task] = kept_of_blocks(self.factors, task, 1.0, total) + self.beta * total
             self.sums, self.steps = {}, 0
         self.steps += 1
 
@@ -62,8 +62,8 @@ class OLAux(TargetFirst):
         target: Float[np.ndarray, " blocks"],
     ) -> tuple[Float[np.ndarray, " blocks"], Float[np.ndarray, " blocks"]]:
         """Return 0 and the weight."""
-        self.sums[task] = _kept(self.sums, task, 0.0, inner) + inner
-        return np.zeros_like(inner), _kept(self.factors, task, 1.0, inner)
+        self.sums[task] = kept_of_blocks(self.sums, task, 0.0, inner) + inner
+        return np.zeros_like(inner), kept_of_blocks(self.factors, task, 1.0, inner)
 
     def holds(self) -> bool:
         """Return that none are: `every` is the method's own here, and each step needs its inner products."""
@@ -114,7 +114,7 @@ class MetaBalance(TargetFirst):
         super().__post_init__()
         checks.one_of("strategy", self.strategy, tuple(_APPLIES))
         checks.within("relax", self.relax, 0.0, 1.0)
-        _below_one("beta", self.beta)
+        checks.below_one("beta", self.beta)
 
     def begin(self, target: str, squares: Float[np.ndarray, " blocks"]) -> None:
         """Average the target's norm."""
@@ -137,14 +137,14 @@ class MetaBalance(TargetFirst):
         return np.zeros_like(inner), np.where(applies, self.relax * ratio + (1 - self.relax), 1.0)
 
     def _average(self, task: str, squares: Float[np.ndarray, " blocks"]) -> None:
-        past = _kept(self.averages, task, 0.0, squares)
+        past = kept_of_blocks(self.averages, task, 0.0, squares)
         self.averages[task] = self.beta * past + (1 - self.beta) * np.sqrt(squares)
 
 
 _APPLIES = {"A": np.greater, "B": np.less, "C": np.not_equal}
 
 
-def _kept(
+def kept_of_blocks(
     state: Mapping[str, Float[np.ndarray, " blocks"]],
     task: str,
     start: float,
@@ -160,9 +160,3 @@ def _kept(
             " share the same parameters at every step, or take a new balancer."
         )
     return kept
-
-
-def _below_one(option: str, value: float) -> None:
-    """Raise unless the option is a number from 0 to below 1."""
-    if not 0 <= value < 1:
-        raise ValueError(f"{option} must be from 0 to below 1, not {value!r}.")

@@ -305,3 +305,15 @@ def positive(option: str, value: float) -> None:
     """Raise unless the option is a positive finite number."""
     if not 0 < value < inf:
         raise ValueError(f"{option} must be a positive finite number, not {value!r}.")
+
+
+def from_zero(option: str, value: float) -> None:
+    """Raise unless the option is a finite number that is not negative."""
+    if not 0 <= value < inf:
+        raise ValueError(f"{option} must be a finite number from 0 on, not {value!r}.")
+
+
+def below_one(option: str, value: float) -> None:
+    """Raise unless the option may be the decay of an average."""
+    if not 0 <= value < 1:
+        raise ValueError(f"{option} must be from 0 to below 1, not {value!r}.")

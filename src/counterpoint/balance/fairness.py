@@ -43,7 +43,8 @@ class NashMTL(BlockBalancer):
     g_1 / ‖g_1‖. Costs one backward pass per task.
 
     Attributes:
-        max_norm: the greatest norm of g; `None` for any.
+        max_norm: the greatest norm of g; the default is that of the authors' code. `None` is the equation
+            itself, which published derivations test against.
     """
 
     max_norm: float | None = 1.0

@@ -21,7 +21,7 @@ _SMALLEST_SAFE = 1e-24
 # wrong by 1e-7 of the norms at most, as good as nothing unless gradients depend on each other: where some
 # combination of unit gradients has a square below this, differences of inner products decide.
 _PIECE = 65_536
-_NEARLY_DEPENDENT = 1e-3
+_NEARLY_DEPENDENT = 1e-2
 
 
 def gramians(

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import inf, isfinite
+from math import isfinite
+from numbers import Real
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -41,13 +42,15 @@ class Fixed(Balancer):
         weights: a finite number per task; a step with a task that has none raises `ValueError`.
 
     Raises:
+        TypeError: anything but a mapping of names to numbers.
         ValueError: no weights, or one that is not finite.
     """
 
     def __init__(self, weights: Mapping[str, float]) -> None:
+        _named_numbers(weights)
         if not weights or not all(isfinite(weight) for weight in weights.values()):
             raise ValueError(f"weights must give every task a finite number, not {dict(weights)!r}.")
-        self._weight_of = dict(weights)
+        self._weight_of = {task: float(weight) for task, weight in weights.items()}
 
     def rows(self, tasks: Tasks) -> Float[np.ndarray, "rows tasks"]:
         """Return one row with all tasks, weighted."""
@@ -210,7 +213,8 @@ class FAMO(Balancer):
     Costs one backward pass. The weights are the same for losses c times as large, so the merged gradient
     scales; a factor on a single loss changes their size, not the direction. Heads keep their plain gradient;
     in the paper they are weighted too. One task alone has weight 1. The authors' code subtracts a lower bound
-    from every loss and adds 1e-8; here neither is done, and losses have to be positive.
+    from every loss, adds 1e-8, and clips the norm of the shared parameters' gradient to 1; here none of this
+    is done, and losses have to be positive.
 
     Attributes:
         lr: β, the step size of ξ.
@@ -229,7 +233,7 @@ class FAMO(Balancer):
 
     def __post_init__(self) -> None:
         checks.positive("lr", self.lr)
-        not_negative("decay", self.decay)
+        checks.from_zero("decay", self.decay)
 
     def rows(self, tasks: Tasks) -> Float[np.ndarray, "rows tasks"]:
         """Return one row with all tasks, weighted; learn from how the last step's losses have changed."""
@@ -374,10 +378,15 @@ def losses_from_zero(method: object, tasks: Tasks) -> Float[np.ndarray, " tasks"
     return tasks.values
 
 
-def not_negative(option: str, value: float) -> None:
-    """Raise unless the option is a finite number from 0 on."""
-    if not 0 <= value < inf:
-        raise ValueError(f"{option} must be a finite number from 0 on, not {value!r}.")
+def _named_numbers(weights: object) -> None:
+    """Raise unless it is a mapping of names to numbers."""
+    if not isinstance(weights, Mapping) or not all(
+        isinstance(task, str) and isinstance(weight, Real) for task, weight in weights.items()
+    ):
+        raise TypeError(
+            f"weights must be a number by the name of every task, like {{'click': 1.0, 'like': 0.5}}, not"
+            f" {weights!r}."
+        )
 
 
 def _softmax(logits: Float[np.ndarray, " tasks"]) -> Float[np.ndarray, " tasks"]:

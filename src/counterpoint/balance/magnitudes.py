@@ -10,7 +10,7 @@ from counterpoint.balance import checks
 from counterpoint.balance.batch import Step, Tasks
 from counterpoint.balance.blocks import BlockBalancer
 from counterpoint.balance.learned import LARGEST_LOG, Learned, descend, keep, values
-from counterpoint.balance.losses import losses_from_zero, not_negative
+from counterpoint.balance.losses import losses_from_zero
 
 _DEPENDENT = 1e-9
 """Eigenvalues of a matrix of cosines below this share of the largest count as zero.
@@ -43,7 +43,7 @@ class IMTL(BlockBalancer):
     has weight 0. Weights may be negative, and for gradients of very different sizes in few dimensions even
     their sum before it is brought to 1; that division would turn the result against every task. So the
     weights are divided by |Σ w|, which leaves no projection negative, and by no less than a hundredth of
-    Σ |w|, which keeps them bounded where Σ w vanishes.
+    Σ |w|, which keeps them bounded where Σ w vanishes: where Σ w is negative, they add up to -1.
 
     "loss" costs one backward pass, the others one per task. With `passes="representation"` the projections
     are those at the trunk's output, as in the paper, which finds them as good as the exact ones. "gradient"
@@ -128,7 +128,7 @@ class GradNorm(BlockBalancer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        not_negative("alpha", self.alpha)
+        checks.from_zero("alpha", self.alpha)
         checks.positive("lr", self.lr)
         self.needs_losses = self.alpha > 0  # type: ignore[misc]
 

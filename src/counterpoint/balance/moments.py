@@ -57,7 +57,7 @@ class DBMTL(CoordinateBalancer):
     buffers: ClassVar[tuple[str, ...]] = ("averages",)
 
     def __post_init__(self) -> None:
-        _below_one("beta", self.beta)
+        checks.below_one("beta", self.beta)
         checks.within("beta_sigma", self.beta_sigma, 0, 1)
 
     def rows(self, tasks: Tasks) -> Float[np.ndarray, "rows tasks"]:
@@ -169,7 +169,7 @@ class MTAdam(CoordinateBalancer):
                 f"betas must be three, of first moments, second moments and norms, not {self.betas!r}."
             )
         for beta in self.betas:
-            _below_one("betas", beta)
+            checks.below_one("betas", beta)
 
     def optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.SGD:
         """Return the optimizer that takes the steps which `backward` writes into `.grad`."""
@@ -312,9 +312,3 @@ def _same_parameters(kept: Moments, rows: Sequence[Mapping[int, Tensor]], names:
 
 def _other_parameters(kept: str, given: str) -> str:
     return f"What is kept is of {kept}, not {given}: share the same parameters in every step, in order."
-
-
-def _below_one(option: str, value: float) -> None:
-    """Raise unless the option may be the decay of an average."""
-    if not 0 <= value < 1:
-        raise ValueError(f"{option} must be from 0 to below 1, not {value!r}.")

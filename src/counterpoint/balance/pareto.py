@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from counterpoint.balance import checks
+from counterpoint.balance.auxiliaries import kept_of_blocks
 from counterpoint.balance.batch import Step, Tasks
 from counterpoint.balance.blocks import BlockBalancer
 from counterpoint.balance.losses import Reduction
@@ -68,7 +69,7 @@ class CAGrad(BlockBalancer):
     which is g_0 + c ‖g_0‖ g_w / ‖g_w‖ for the g_w = Σ w_k g_k, w >= 0, Σ w_k = 1, that minimises
     ⟨g_w, g_0⟩ + c ‖g_0‖ ‖g_w‖: CAGrad (Liu et al., NeurIPS 2021), algorithm 1. Solved exactly, by way of
     the largest t such that the nearest d to g_0 with ⟨g_k, d⟩ >= t lies in the ball; the authors' code adds
-    1e-8 to all norms, which small gradients do not survive.
+    1e-8 to all norms, which small gradients do not survive, and multiplies g by K to replace a sum of losses.
 
     Where g_w = 0, no direction helps all tasks, several d are best, and the one nearest to g_0 is taken: it
     hurts no task. With c < 1 the mean loss still falls. A task alone gets (1 + c) g_1. Costs one backward
@@ -85,8 +86,7 @@ class CAGrad(BlockBalancer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.c < inf:
-            raise ValueError(f"c must be a finite number from 0 on, not {self.c!r}.")
+        checks.from_zero("c", self.c)
         if self.rescale not in (0, 1, 2):
             raise ValueError(f"rescale must be 0, 1 or 2, not {self.rescale!r}.")
 
@@ -150,7 +150,8 @@ class PCD(BlockBalancer):
     PCD (Varam & AlHajri, TMLR 2026), definitions 4.1 and 4.5 and algorithm 1; without its ε under the root.
     Where no d satisfies all constraints, as with two opposite auxiliary gradients, they are dropped and
     g = g_t; where g_t = 0 or d = 0, g = 0. As published, the promise holds for d: g has its direction, and
-    the norm of g_t. A zero auxiliary gradient asks for nothing.
+    the norm of g_t, however short d is. Where the progress asked for goes against the target, its loss rises
+    by such a step. A zero auxiliary gradient asks for nothing.
 
     The averages are a task's own, and each block's: a batch that lacks a task leaves it as it is, and one
     without the target gives the plain sum. Costs one backward pass per task. Scales with the gradients if
@@ -171,28 +172,25 @@ class PCD(BlockBalancer):
     def __post_init__(self) -> None:
         super().__post_init__()
         checks.within("tau", self.tau, 0, 1)
-        if not 0 <= self.beta < 1:
-            raise ValueError(f"beta must be from 0 to below 1, not {self.beta!r}.")
+        checks.below_one("beta", self.beta)
 
     def weigh(
         self, products: Float[np.ndarray, "blocks rows rows"], rows: Tasks
     ) -> Float[np.ndarray, "blocks rows"]:
         """Return the weights in every block, and move the averages on."""
         squares = np.diagonal(products, axis1=1, axis2=2)
-        usual = np.stack([self._averaged(task, squares[:, i]) for i, task in enumerate(rows.names)], axis=1)
+        pasts = [kept_of_blocks(self.averages, task, 0.0, squares[:, 0]) for task in rows.names]
+        each = zip(rows.names, pasts, squares.T, strict=True)
+        usual = np.stack([self._averaged(*of_task) for of_task in each], axis=1)
         if rows.target is None:
             return np.ones(products.shape[:2])
-        each = zip(products, usual, strict=True)
-        return np.stack([_follow(rows.target, gramian, norms, self.tau) for gramian, norms in each])
+        blocks = zip(products, usual, strict=True)
+        return np.stack([_follow(rows.target, gramian, norms, self.tau) for gramian, norms in blocks])
 
-    def _averaged(self, task: str, squares: Float[np.ndarray, " blocks"]) -> Float[np.ndarray, " blocks"]:
+    def _averaged(
+        self, task: str, past: Float[np.ndarray, " blocks"], squares: Float[np.ndarray, " blocks"]
+    ) -> Float[np.ndarray, " blocks"]:
         """Return the root of a task's average, this step's squares included."""
-        past = self.averages.get(task, np.zeros_like(squares))
-        if past.shape != squares.shape:
-            raise ValueError(
-                f"The state of {task!r} is of {len(past)} blocks of parameters, this step has {len(squares)};"
-                " share the same parameters at every step, or take a new balancer."
-            )
         self.averages[task] = self.beta * past + (1 - self.beta) * squares
         self.counts[task] = self.counts.get(task, 0) + 1
         roots: Float[np.ndarray, " blocks"] = np.sqrt(
@@ -246,13 +244,15 @@ def _raise_least(
     for _ in range(100):
         added = addition(level)
         square = float(added @ matrix @ added)
-        if np.array_equal(active, added > 0) or abs(square - radius**2) <= 1e-13 * radius**2:
+        if abs(square - radius**2) <= (1e-6 if np.array_equal(active, added > 0) else 1e-13) * radius**2:
             break
         low, high = (level, high) if square < radius**2 else (low, level)
         active = added > 0
         level = _level(matrix, inner, per_norm, radius, active)
         if not low < level < high:
             level, active = (low + high) / 2, np.zeros(0, dtype=bool)
+    if square > radius**2:
+        added *= radius / sqrt(square)
     return added
 
 

@@ -35,7 +35,7 @@ class Report:
             1, negative for a row that the others outweigh; 0 all where the merged gradient is zero, nan for
             a method that decides by coordinate.
         exact_weights: with a representation and `diagnose`, the weights that exact passes would have given.
-        finite: whether losses and gradients are; if not, they were added up plainly and no state has changed.
+        finite: whether losses and gradients are; if not, gradients were added up and no state has changed.
     """
 
     tasks: tuple[str, ...]

@@ -2,12 +2,14 @@
 
 `nn.Embedding` makes a gradient as large as its table in every pass. Here the node that would make it is
 kept from running, and its work is done on the rows that the batch touched: time and memory grow with the
-batch. Only plain look-ups of whole leaf tables qualify; any other use of a table gives a dense gradient.
+batch. That goes for look-ups of whole leaf tables by `nn.Embedding` and by `nn.EmbeddingBag`, sums and means;
+any other use of a table gives the gradient that it gives.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,9 +51,8 @@ class Table:
         """Take what the looked-up vectors of one node got."""
         if gradient is None:
             return
-        values = torch.ops.aten.embedding_dense_backward(
-            gradient, self._places[node], len(self.ids), self._padding[node], False
-        )
+        of_lookup = _BACKWARD[node.name()]
+        values = of_lookup(node, gradient, self._places[node], len(self.ids), self._padding[node])
         self.gradient = values if self.gradient is None else self.gradient.add_(values)
 
     def take(self, dense: Gradient) -> Gradient:
@@ -110,14 +111,24 @@ def _lookups(losses: Sequence[Tensor], parameters: Sequence[Tensor]) -> dict[int
     candidates = {id(each) for each in parameters if _may_be_table(each)}
     found: dict[int, dict[Node, Tensor]] = {}
     for node in nodes(losses) if candidates else ():
-        if node.name() != "EmbeddingBackward0" or node._saved_scale_grad_by_freq:  # type: ignore[attr-defined]
+        if node.name() not in _BACKWARD or not _is_plain(node):
             continue
         leaf = leaf_of(node.next_functions[0][0])
-        indices = node._raw_saved_indices  # type: ignore[attr-defined]
-        hooked = getattr(indices, "unpack_hook", None) is not None  # by a checkpoint that would compute anew
-        if leaf is not None and id(leaf) in candidates and not hooked:
+        if leaf is not None and id(leaf) in candidates:
             found.setdefault(id(leaf), {})[node] = node._saved_indices  # type: ignore[attr-defined]
     return found
+
+
+def _is_plain(node: Any) -> bool:
+    """Return whether a look-up's work can be done by rows.
+
+    Not if a checkpoint would compute what is read of it here anew, and for bags not if the maximum is taken
+    or the weights of their members are learned.
+    """
+    if node._saved_scale_grad_by_freq or getattr(node._raw_saved_indices, "unpack_hook", None) is not None:
+        return False
+    is_bag = node.name() == "EmbeddingBagBackward0"
+    return not is_bag or (node._saved_mode < 2 and node.next_functions[1][0] is None)
 
 
 def _may_be_table(parameter: Tensor) -> bool:
@@ -133,3 +144,25 @@ def _may_be_table(parameter: Tensor) -> bool:
 def _worth(lookups: dict[Node, Tensor], table: Tensor) -> bool | None:
     """Return whether the batch looks up fewer rows than there are; `None` if it looks up nothing."""
     return sum(indices.numel() for indices in lookups.values()) < len(table) if lookups else None
+
+
+def _of_embedding(node: Any, gradient: Tensor, places: Tensor, rows: int, padding: int) -> Tensor:
+    """Return the gradient of the rows that `nn.Embedding` looked up."""
+    values: Tensor = torch.ops.aten.embedding_dense_backward(gradient, places, rows, padding, False)
+    return values
+
+
+def _of_bag(node: Any, gradient: Tensor, places: Tensor, rows: int, padding: int) -> Tensor:
+    """Return the gradient of the rows that `nn.EmbeddingBag` looked up."""
+    offsets = node._saved_offsets, node._saved_result1, node._saved_result2, node._saved_result3
+    mode, weights = node._saved_mode, node._saved_per_sample_weights
+    values: Tensor = torch.ops.aten._embedding_bag_backward(
+        gradient, places, *offsets, rows, False, mode, False, weights, padding
+    )
+    return values
+
+
+_BACKWARD: Mapping[str, Callable[[Any, Tensor, Tensor, int, int], Tensor]] = {
+    "EmbeddingBackward0": _of_embedding,
+    "EmbeddingBagBackward0": _of_bag,
+}
