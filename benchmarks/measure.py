@@ -41,21 +41,37 @@ def interleaved(
     variants: Mapping[str, Callable[[], object]],
     rounds: int = 5,
     clock: Callable[[], float] = time.perf_counter,
-    baseline: str | None = None,
 ) -> dict[str, float]:
-    """Return the median seconds of each variant; they take turns: drift hits all alike.
-
-    The baseline, if one is named, has a turn before every other variant: all ratios hang on it.
-    """
-    order = list(variants)
-    if baseline is not None:
-        order = [turn for name in order if name != baseline for turn in (baseline, name)]
+    """Return the median seconds of each variant; they take turns: drift hits all alike."""
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for variant in variants.values():
         variant()
     for _ in range(rounds):
-        for name in order:
-            start = clock()
-            variants[name]()
-            seconds[name].append(clock() - start)
+        for name, variant in variants.items():
+            seconds[name].append(_seconds(variant, clock))
     return {name: statistics.median(taken) for name, taken in seconds.items()}
+
+
+def ratios(
+    baseline: Callable[[], object],
+    variants: Mapping[str, Callable[[], object]],
+    rounds: int = 5,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
+    """Return the median ratio of each variant to the baseline, which has a turn before and after it."""
+    taken: dict[str, list[float]] = {name: [] for name in variants}
+    for each in (*variants.values(), baseline):
+        each()
+    before = _seconds(baseline, clock)
+    for _ in range(rounds):
+        for name, variant in variants.items():
+            seconds, after = _seconds(variant, clock), _seconds(baseline, clock)
+            taken[name].append(2 * seconds / (before + after))
+            before = after
+    return {name: statistics.median(of_rounds) for name, of_rounds in taken.items()}
+
+
+def _seconds(variant: Callable[[], object], clock: Callable[[], float]) -> float:
+    start = clock()
+    variant()
+    return clock() - start

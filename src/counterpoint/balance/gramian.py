@@ -1,6 +1,6 @@
 """Inner products of gradients and their weighted sum, parameter by parameter, without flattening copies."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations_with_replacement, compress
 
 import numpy as np
@@ -18,9 +18,9 @@ Block = Sequence[int]
 _SMALLEST_SAFE = 1e-24
 
 # A long sum in single precision loses digits. Summed in pieces of this many coordinates, an inner product is
-# wrong by 1e-7 of the norms at most, as good as nothing unless gradients depend on each other: where some
+# off by a few 1e-7 of the norms at most, which does not matter unless gradients depend on each other: where a
 # combination of unit gradients has a square below this, differences of inner products decide.
-_PIECE = 65_536
+_PIECE = 131_072
 _NEARLY_DEPENDENT = 1e-2
 
 
@@ -106,32 +106,36 @@ def _products(
     dots: list[Tensor] = []
     for position, each in enumerate(gradients):
         wanted = [(i, j) for i, j in pairs if i in each.rows and j in each.rows]
+        of_parameter = [(position, i, j) for i, j in wanted]
         for piece in _pieces(each.rows, exact=exact) if wanted else ():
-            places += [(position, i, j) for i, j in wanted]
+            places += of_parameter
             dots += [torch.dot(piece[i], piece[j]) for i, j in wanted]
     if dots:
         devices = {dot.device for dot in dots}
-        device = devices.pop() if len(devices) == 1 else torch.device("cpu")
-        values = torch.stack([dot.to(device) for dot in dots]).cpu().double().numpy()
+        if len(devices) > 1:
+            dots = [dot.cpu() for dot in dots]
         parameter, i, j = np.array(places).T
-        np.add.at(products, (parameter, i, j), values)
+        np.add.at(products, (parameter, i, j), torch.stack(dots).cpu().double().numpy())
         products[parameter, j, i] = products[parameter, i, j]
     return products
 
 
-def _pieces(rows: Mapping[int, Tensor], *, exact: bool) -> Iterator[dict[int, Tensor]]:
-    """Yield parts of flat gradients, small enough to stay in the processor's cache for all their products.
+def _pieces(rows: Mapping[int, Tensor], *, exact: bool) -> Iterable[Mapping[int, Tensor]]:
+    """Return gradients flat, in pieces where they are long.
 
-    Other devices add up in a tree anyway, so gradients come whole there; not all know float64.
+    Other devices than the CPU add up in a tree anyway, so there they come whole; not all know float64.
     """
     flat = {index: working(row).reshape(-1) for index, row in rows.items()}
     if exact:
         flat = {index: row.cpu() for index, row in flat.items()}
-    if any(row.device.type != "cpu" for row in flat.values()):
-        yield flat
-        return
-    for parts in zip(*(torch.split(row, _PIECE) for row in flat.values()), strict=True):
-        yield dict(zip(flat, (part.double() if exact else part for part in parts), strict=True))
+    long = any(len(row) > _PIECE and row.device.type == "cpu" for row in flat.values())
+    pieces: Iterable[Mapping[int, Tensor]] = [flat]
+    if long:
+        split = [torch.split(row, _PIECE) for row in flat.values()]
+        pieces = (dict(zip(flat, of_rows, strict=True)) for of_rows in zip(*split, strict=True))
+    if exact:
+        return ({index: row.double() for index, row in piece.items()} for piece in pieces)
+    return pieces
 
 
 def _summed(
