@@ -21,14 +21,11 @@ from torch.amp import GradScaler
 
 from counterpoint.balance import checks
 from counterpoint.balance.batch import Batch, Pending, Plan, Step, Tasks
-from counterpoint.balance.gramian import Block, combine, gramians
+from counterpoint.balance.gramian import Block, combine, gramians, mixed
 from counterpoint.balance.passes import take_rows
 from counterpoint.balance.report import Report, report
 from counterpoint.balance.rows import Aligned, Row, add_grads, align
-
-# The squared length of a sum of gradients that is rounding alone, by that of their lengths' sum: the numbers
-# of single precision are off by 6e-8.
-_ROUNDING = 1e-12
+from counterpoint.balance.state import as_arrays, as_tensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -282,7 +279,7 @@ class Balancer:
 
         It holds plain values and tensors alone, so that `torch.load` takes it back without pickled code.
         """
-        return {name: _as_tensors(getattr(self, name)) for name in self.state_names()}
+        return {name: as_tensors(getattr(self, name)) for name in self.state_names()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned, so that training continues exactly.
@@ -293,7 +290,7 @@ class Balancer:
         if set(state) != set(self.state_names()):
             raise ValueError(f"{self!r} has the state {sorted(self.state_names())}, not {sorted(state)}.")
         for name, value in state.items():
-            setattr(self, name, _as_arrays(value) if name in self.stateful else copy.deepcopy(value))
+            setattr(self, name, as_arrays(value) if name in self.stateful else copy.deepcopy(value))
 
     def __repr__(self) -> str:
         shorten = reprlib.Repr()
@@ -365,7 +362,7 @@ class Balancer:
             return self.weigh(products, tasks)
         else:
             rows = tasks.mixed(plan.mixing @ plan.taken)
-            of_rows = self.weigh(_mixed(products, plan.mixing), rows)
+            of_rows = self.weigh(mixed(products, plan.mixing), rows)
         weights: Float[np.ndarray, "blocks taken"] = of_rows @ plan.mixing
         return weights
 
@@ -400,39 +397,3 @@ class Balancer:
     def _restore(self, before: Mapping[str, Any]) -> None:
         for name, value in before.items():
             setattr(self, name, value)
-
-
-def _mixed(
-    products: Float[np.ndarray, "blocks taken taken"], mixing: Float[np.ndarray, "rows taken"]
-) -> Float[np.ndarray, "blocks rows rows"]:
-    """Return the inner products of combinations of gradients; one that cancels but for rounding is zero."""
-    mixed = mixing @ products @ mixing.T
-    lengths = np.sqrt(np.diagonal(products, axis1=1, axis2=2)) @ np.abs(mixing).T
-    kept = np.diagonal(mixed, axis1=1, axis2=2) > _ROUNDING * lengths**2
-    return np.where(kept[:, :, None] & kept[:, None, :], mixed, 0.0)
-
-
-def _as_tensors(value: Any) -> Any:
-    """Return a copy with tensors for arrays."""
-    match value:
-        case np.ndarray():
-            return torch.from_numpy(value.copy())
-        case np.generic():
-            return value.item()
-        case dict():
-            return {key: _as_tensors(each) for key, each in value.items()}
-        case list():
-            return [_as_tensors(each) for each in value]
-    return copy.deepcopy(value)
-
-
-def _as_arrays(value: Any) -> Any:
-    """Return a copy with arrays for tensors."""
-    match value:
-        case Tensor():
-            return value.cpu().numpy().copy()
-        case dict():
-            return {key: _as_arrays(each) for key, each in value.items()}
-        case list():
-            return [_as_arrays(each) for each in value]
-    return copy.deepcopy(value)

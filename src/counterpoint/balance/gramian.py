@@ -23,6 +23,10 @@ _SMALLEST_SAFE = 1e-24
 _PIECE = 131_072
 _NEARLY_DEPENDENT = 1e-2
 
+# The squared length of a sum of gradients that is rounding alone, by that of their lengths' sum: the numbers
+# of single precision are off by 6e-8.
+_ROUNDING = 1e-12
+
 
 def gramians(
     gradients: Sequence[Aligned],
@@ -40,22 +44,24 @@ def gramians(
     """
     every = list(combinations_with_replacement(range(rows), 2)) if pairs is None else pairs
     products = _products(gradients, rows, every)
-    squared = [i for i, j in every if i == j]
-    present = np.array([[row in each.rows for row in squared] for each in gradients], dtype=bool).reshape(
-        len(gradients), len(squared)
-    )
-    zero = present & (products[:, squared, squared] == 0)
-    sizes = np.abs(products)
-    out_of_reach = (sizes > 0) & (sizes < _SMALLEST_SAFE) | ~np.isfinite(sizes)
-    lost = zero.any(axis=1) | out_of_reach.any(axis=(1, 2))
-    products[lost] = _products(
-        [gradients[place] for place in np.flatnonzero(lost).tolist()], rows, every, exact=True
-    )
+    lost = _lost(products, gradients, [i for i, j in every if i == j])
+    chosen = [gradients[place] for place in np.flatnonzero(lost).tolist()]
+    products[lost] = _products(chosen, rows, every, exact=True)
     if pairs is None:
         delicate = _nearly_dependent(_summed(products, blocks))
         again = [place for block in compress(blocks, delicate) for place in block if not lost[place]]
         products[again] = _products([gradients[place] for place in again], rows, every, exact=True)
     return _summed(products, blocks)
+
+
+def mixed(
+    products: Float[np.ndarray, "blocks taken taken"], mixing: Float[np.ndarray, "rows taken"]
+) -> Float[np.ndarray, "blocks rows rows"]:
+    """Return the inner products of combinations of gradients; one that cancels but for rounding is zero."""
+    combined = mixing @ products @ mixing.T
+    lengths = np.sqrt(np.diagonal(products, axis1=1, axis2=2)) @ np.abs(mixing).T
+    kept = np.diagonal(combined, axis1=1, axis2=2) > _ROUNDING * lengths**2
+    return np.where(kept[:, :, None] & kept[:, None, :], combined, 0.0)
 
 
 def combine(
@@ -136,6 +142,18 @@ def _pieces(rows: Mapping[int, Tensor], *, exact: bool) -> Iterable[Mapping[int,
     if exact:
         return ({index: row.double() for index, row in piece.items()} for piece in pieces)
     return pieces
+
+
+def _lost(
+    products: Float[np.ndarray, "parameters rows rows"], gradients: Sequence[Aligned], squared: list[int]
+) -> Bool[np.ndarray, " parameters"]:
+    """Return for which parameters a product has left the range of single precision."""
+    sizes = np.abs(products)
+    out_of_range = (sizes > 0) & (sizes < _SMALLEST_SAFE) | ~np.isfinite(sizes)
+    there = np.array([[row in each.rows for row in squared] for each in gradients], dtype=bool)
+    gone = there.reshape(len(gradients), len(squared)) & (products[:, squared, squared] == 0)
+    lost: Bool[np.ndarray, " parameters"] = out_of_range.any(axis=(1, 2)) | gone.any(axis=1)
+    return lost
 
 
 def _summed(
