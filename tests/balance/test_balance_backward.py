@@ -245,6 +245,8 @@ def test_report(network: Build, features: Tensor) -> None:
     assert named["cosines"] == {"a|b+c": pytest.approx(cosine.item())}
     assert named["weights"].keys() == named["losses"].keys() == {"a", "b", "c"}
     assert named["conflict_rate"] == float(cosine < 0)
+    assert named["distance"] is None
+    assert Equal().backward(model.losses(features)).as_dict()["conflict_rate"] is None
 
 
 def test_conflicts_of_equal_show_when_asked(network: Build, features: Tensor) -> None:

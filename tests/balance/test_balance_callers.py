@@ -8,12 +8,20 @@ import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
 
+from counterpoint import balance
 from counterpoint.balance import Balancer, BlockBalancer, Equal, Fixed, MTRec, PCGrad, Step, Tasks
 
 from .conftest import Network
 
 Build = Callable[[int], Network]
 WEIGHT = nn.Parameter(torch.ones(2, 2))
+
+
+class Short(BlockBalancer):
+    """Forgets how many rows there are."""
+
+    def solve(self, step: Step) -> Any:
+        return torch.ones(3).numpy()
 
 
 @pytest.mark.parametrize(
@@ -48,6 +56,45 @@ def test_arguments_of_a_wrong_kind(
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("of", ["another model", "constants"])
+@pytest.mark.parametrize(
+    "method", [Equal(), PCGrad(), MTRec(), balance.make("grad_surgery"), balance.make("graddrop")], ids=repr
+)
+def test_shared_parameters_that_no_loss_reaches(
+    of: str, method: Balancer, network: Build, features: Tensor
+) -> None:
+    model, other = network(4), network(4)
+    with torch.set_grad_enabled(of != "constants"):
+        losses = model.losses(features) if of != "constants" else dict.fromkeys("abcd", torch.ones(()))
+    before = method.state_dict()
+    with pytest.raises(ValueError, match=r"No loss reaches any of the shared parameters"):
+        method.backward(losses, shared=other.trunk.parameters(), target="a")
+    assert method.state_dict() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("metabalance", {}),
+        ("gradvac", {"granularity": "tensor"}),
+        ("db_mtl", {}),
+        ("mtadam", {}),
+        ("chain", {"first": {"method": "metabalance"}, "second": {"method": "pcgrad"}}),
+    ],
+)
+def test_state_by_parameter_needs_an_order(
+    name: str, options: dict[str, Any], network: Build, features: Tensor
+) -> None:
+    """The order in which graphs are walked follows that of the losses."""
+    model, balancer = network(2), balance.make(name, **options)
+    losses = model.losses(features) if name != "db_mtl" else {"a": model.losses(features)["a"]}
+    with pytest.raises(ValueError, match="keeps state by parameter: give shared=…, in the same order"):
+        balancer.backward(losses, target="a")
+    balancer.backward(losses, target="a", shared=model.trunk.parameters())
+    balance.make("pcgrad", granularity="tensor").backward(model.losses(features))
+    balance.make("metabalance", granularity="whole").backward(model.losses(features), target="a")
+
+
 def test_a_hook_that_would_see_every_task_apart(network: Build, features: Tensor) -> None:
     model = network(2)
     handle = next(model.trunk.parameters()).register_post_accumulate_grad_hook(lambda parameter: None)
@@ -72,6 +119,15 @@ def test_what_tasks_share_cannot_be_told_without_them(network: Build, features: 
         (lambda: MTRec().merge(torch.ones(2, 2), target="a"), TypeError, "number of its row, not 'a'"),
         (lambda: MTRec().merge(torch.ones(2, 2), target=True), TypeError, "number of its row, not True"),
         (lambda: Equal().weights([[1.0]]), TypeError, "must be a tensor, not a list"),
+        (lambda: Equal().merge(torch.ones(2, 2), losses=[1.0, 2.0]), TypeError, "number per row, not a list"),
+        (lambda: balance.make("gradcraft", tau="0.1"), TypeError, "tau must be a number, not '0.1'"),
+        (lambda: balance.make("NashMTL"), ValueError, "did you mean 'nash_mtl'"),
+        (lambda: balance.make("PCGrad"), ValueError, "did you mean 'pcgrad'"),
+        (
+            lambda: Short().merge(torch.ones(2, 2)),
+            ValueError,
+            r"each of the 2 rows, not an array of shape \(3",
+        ),
         (lambda: PCGrad(granularity=[WEIGHT]), ValueError, r"\[\[…\], \[…\]\], not of parameters"),
         (lambda: PCGrad(granularity=[iter([WEIGHT]), [WEIGHT]]), ValueError, "in two groups"),
     ],

@@ -156,10 +156,10 @@ def test_a_scaler_s_factor_changes_nothing(method: Callable[[], CoordinateBalanc
         scaler = GradScaler("cpu", init_scale=1024.0)
         result = step(balancer, gradients, values, scaler=scaler)
         torch.testing.assert_close(result / 1024, step(twin, gradients, values))
-    empty = [torch.zeros(2, requires_grad=True)]
-    losses = {"a": torch.tensor(1.0), "b": torch.tensor(1.0)}
-    method().backward(losses, shared=empty, scaler=GradScaler("cpu", init_scale=1024.0))
-    assert empty[0].grad is None
+    one, other = torch.zeros(2, requires_grad=True), torch.zeros(2, requires_grad=True)
+    losses = {"a": torch.tensor(1.0), "b": one.sum() + 1}
+    method().backward(losses, shared=[one, other], scaler=GradScaler("cpu", init_scale=1024.0))
+    assert other.grad is None
 
 
 @every_method

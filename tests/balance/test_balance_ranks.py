@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from torch import Tensor
+from torch import Tensor, nn
 
 from counterpoint.balance import Equal, PCGrad
 from methods import EVERY, MORE, TARGET, Ladder, batches, label, new
@@ -95,8 +95,15 @@ def refusals(rank: int) -> None:
         Equal().backward(losses, shared=model.shared(), target="ab"[rank])
     with pytest.raises(ValueError, match="same parameters"):
         Equal().backward(losses, shared=model.shared()[: 2 + rank])
-    with pytest.raises(ValueError, match=r"same parameters.*give shared=… and heads=… in a fixed order"):
+    told = r"number 5, of shape .*not the same on every rank.*give shared=… and heads=… in a fixed order"
+    with pytest.raises(ValueError, match=told):
         Equal().backward(experts(model, rank), shared=model.shared())
+    other = Ladder(3).trunk[0].weight
+    torch.manual_seed(rank)
+    nn.init.normal_(other)
+    told = r"number 0, of shape \(5, 4\), is not the same on every rank: begin"
+    with pytest.raises(ValueError, match=told):
+        Equal().backward({"a": other.sum(), "b": -other.sum()}, shared=[other])
     if rank == 1:
         losses["c"] = losses["c"].detach()
     with pytest.raises(ValueError, match="same parameters"):

@@ -39,6 +39,7 @@ class OLAux(TargetFirst):
     factors: dict[str, Float[np.ndarray, " blocks"]] = field(default_factory=dict, init=False)
     sums: dict[str, Float[np.ndarray, " blocks"]] = field(default_factory=dict, init=False)
     steps: int = field(default=0, init=False)
+    by_place: ClassVar[bool] = True
     stateful: ClassVar[tuple[str, ...]] = ("factors", "sums", "steps")
     scales: ClassVar[bool] = True
 
@@ -107,6 +108,7 @@ class MetaBalance(TargetFirst):
     granularity: Granularity = field(default="tensor", kw_only=True)
     averages: dict[str, Float[np.ndarray, " blocks"]] = field(default_factory=dict, init=False)
     target: str = field(default="", init=False)  # of the step begun
+    by_place: ClassVar[bool] = True
     stateful: ClassVar[tuple[str, ...]] = ("averages",)
     scales: ClassVar[bool] = True
 

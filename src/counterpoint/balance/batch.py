@@ -96,6 +96,23 @@ class Plan:
 
 
 @dataclass(frozen=True, eq=False)
+class Merged:
+    """A merged gradient, a tensor per parameter, and how it came about.
+
+    Attributes:
+        parts: `None` for zero.
+        weights: of the gradients taken; what a method that decides by coordinate keeps of each.
+        finite: whether the gradients were.
+        effects: the inner product with every gradient, if it does not follow from the weights.
+    """
+
+    parts: list[Tensor | None]
+    weights: Float[np.ndarray, "blocks taken"]
+    finite: bool
+    effects: Float[np.ndarray, " taken"] | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Batch:
     """The losses of one backward pass and the parameters they share.
 
@@ -140,12 +157,7 @@ class Batch:
         own: list[Tensor] = []
         if ranks.several():
             own = _own(of_tasks, common, heads)
-            in_graph_order = [
-                *(() if shared is not None and not representation else common),
-                *(() if heads is not None else own),
-            ]
-            in_given_order = without([*common, *own], in_graph_order)
-            ranks.agree_on_parameters(in_given_order, in_graph_order)
+            ranks.agree_on_parameters([*common, *own])
         tasks = Tasks(names, position, _values(of_tasks))
         return cls(tasks, of_tasks, common, own, _scale(scaler), list(representation))
 

@@ -68,6 +68,10 @@ class BlockBalancer(Balancer):
         """Return whether `passes` says so."""
         return self.passes == "representation"
 
+    def needs_order(self) -> bool:
+        """Return whether there is state by parameter or group."""
+        return self.by_place and self.granularity != "whole"
+
     def holds(self) -> bool:
         """Return whether weights are held for some steps."""
         return self.every > 1

@@ -99,6 +99,10 @@ class Chain(BlockBalancer):
         coarser = _granularity(method) == "whole" != self.granularity
         return products.sum(axis=0, keepdims=True) if coarser else products
 
+    def needs_order(self) -> bool:
+        """Return whether one of the methods does."""
+        return self.first.needs_order() or self.second.needs_order()
+
     def state_names(self) -> tuple[str, ...]:
         """Return the methods, which have the state."""
         return ("first", "second")

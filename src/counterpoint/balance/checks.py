@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from math import inf
+from numbers import Real
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,8 +19,14 @@ Kept = TypeVar("Kept")
 
 def near(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     """Return `` (did you mean 'x'?)`` for the closest known name, or nothing when none is close."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    plain = {_plain(each): each for each in known}
+    close = difflib.get_close_matches(_plain(name), plain, n=1, cutoff=cutoff)
+    return f" (did you mean {plain[close[0]]!r}?)" if close else ""
+
+
+def _plain(name: str) -> str:
+    """Return a name as one may remember it: "PCGrad" for "pcgrad", "NashMTL" for "nash_mtl"."""
+    return name.lower().replace("_", "").replace("-", "").replace(" ", "")
 
 
 def mapping(losses: object) -> None:
@@ -108,6 +115,14 @@ def trainable(parameters: Iterable[Tensor]) -> list[Tensor]:
     return kept
 
 
+def ordered(method: Any, shared: object) -> None:
+    """Raise if a method that keeps state by parameter would have to find the parameters itself."""
+    if shared is None and method.needs_order():
+        raise ValueError(
+            f"{method!r} keeps state by parameter: give shared=…, in the same order at every step."
+        )
+
+
 def told_apart(losses: Mapping[str, object]) -> None:
     """Raise if a task is missing while the shared parameters are to be found from the losses."""
     missing = [task for task, loss in losses.items() if loss is None]
@@ -193,6 +208,8 @@ def loss_values(method: Any, losses: Tensor | None, rows: int) -> Float[np.ndarr
         if method.needs_losses:
             raise ValueError(f"{method!r} weighs tasks by their losses: give them with losses=….")
         return None
+    if not isinstance(losses, Tensor):
+        raise TypeError(f"losses must be a tensor with a number per row, not a {type(losses).__name__}.")
     if losses.shape != (rows,):
         raise ValueError(f"There are {rows} rows, but losses of shape {tuple(losses.shape)}.")
     values: Float[np.ndarray, " rows"] = losses.detach().cpu().double().numpy()
@@ -243,6 +260,7 @@ def count(option: str, value: object) -> None:
 
 def within(option: str, value: float, low: float, high: float) -> None:
     """Raise unless the option lies between two numbers, both included."""
+    _number(option, value)
     if not low <= value <= high:
         raise ValueError(f"{option} must be between {low:g} and {high:g}, not {value!r}.")
 
@@ -303,17 +321,45 @@ def one_of(option: str, value: object, allowed: Sequence[str]) -> None:
 
 def positive(option: str, value: float) -> None:
     """Raise unless the option is a positive finite number."""
+    _number(option, value)
     if not 0 < value < inf:
         raise ValueError(f"{option} must be a positive finite number, not {value!r}.")
 
 
 def from_zero(option: str, value: float) -> None:
     """Raise unless the option is a finite number that is not negative."""
+    _number(option, value)
     if not 0 <= value < inf:
         raise ValueError(f"{option} must be a finite number from 0 on, not {value!r}.")
 
 
 def below_one(option: str, value: float) -> None:
     """Raise unless the option may be the decay of an average."""
+    _number(option, value)
     if not 0 <= value < 1:
         raise ValueError(f"{option} must be from 0 to below 1, not {value!r}.")
+
+
+def solved(method: object, weights: Sequence[Any], rows: int) -> None:
+    """Raise unless a method has weighed every row."""
+    for each in weights:
+        if np.shape(each) != (rows,):
+            raise ValueError(
+                f"solve of {method!r} must return a weight for each of the {rows} rows, not an array of shape"
+                f" {np.shape(each)}."
+            )
+
+
+def reached(parameters: Sequence[Tensor], by_losses: Sequence[Tensor]) -> None:
+    """Raise if no loss reaches any of the shared parameters."""
+    known = set(map(id, by_losses))
+    if parameters and not any(id(parameter) in known for parameter in parameters):
+        raise ValueError(
+            "No loss reaches any of the shared parameters; are they those of the model that computed the"
+            " losses, and was that outside torch.no_grad()?"
+        )
+
+
+def _number(option: str, value: object) -> None:
+    if not isinstance(value, Real):
+        raise TypeError(f"{option} must be a number, not {value!r}.")

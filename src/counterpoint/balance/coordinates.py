@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from counterpoint.balance import checks
-from counterpoint.balance.batch import Plan, Tasks
-from counterpoint.balance.engine import Balancer, Merged
+from counterpoint.balance.batch import Merged, Plan, Tasks
+from counterpoint.balance.engine import Balancer
 from counterpoint.balance.gramian import Block, gramians
 from counterpoint.balance.rows import Aligned, working
 

@@ -118,6 +118,7 @@ class GradVac(BlockBalancer):
     seed: int = 0
     draws: int = field(default=0, init=False)
     usual: dict[str, dict[str, Float[np.ndarray, " blocks"]]] = field(default_factory=dict, init=False)
+    by_place: ClassVar[bool] = True
     stateful: ClassVar[tuple[str, ...]] = ("draws", "usual")
 
     def __post_init__(self) -> None:

@@ -20,30 +20,12 @@ from torch import Tensor
 from torch.amp import GradScaler
 
 from counterpoint.balance import checks
-from counterpoint.balance.batch import Batch, Pending, Plan, Step, Tasks
+from counterpoint.balance.batch import Batch, Merged, Pending, Plan, Step, Tasks
 from counterpoint.balance.gramian import Block, combine, gramians, mixed
 from counterpoint.balance.passes import take_rows
 from counterpoint.balance.report import Report, report
 from counterpoint.balance.rows import Aligned, Row, add_grads, align
 from counterpoint.balance.state import as_arrays, as_tensors
-
-
-@dataclass(frozen=True, eq=False)
-class Merged:
-    """A merged gradient, a tensor per parameter, and how it came about.
-
-    Attributes:
-        parts: `None` for zero.
-        weights: of the gradients taken; what a method that decides by coordinate keeps of each.
-        finite: whether the gradients were.
-        effects: the inner product with every gradient, if it does not follow from the weights.
-    """
-
-    parts: list[Tensor | None]
-    weights: Float[np.ndarray, "blocks taken"]
-    finite: bool
-    effects: Float[np.ndarray, " taken"] | None = None
-
 
 Outcome = TypeVar("Outcome", Report, Merged)
 
@@ -61,6 +43,7 @@ class Balancer:
         stateful: the attributes that change from step to step: plain values, arrays, lists and dictionaries.
         whole_tables: whether tables of embeddings are to come whole instead of by the rows touched.
         scales: whether a task's gradient is only scaled, whatever the others are: what a chain begins with.
+        by_place: whether state is kept by the place of parameters.
     """
 
     needs_target: ClassVar[bool] = False
@@ -68,6 +51,7 @@ class Balancer:
     stateful: ClassVar[tuple[str, ...]] = ()
     whole_tables: ClassVar[bool] = False
     scales: ClassVar[bool] = True
+    by_place: ClassVar[bool] = False
 
     _pending: ClassVar[Pending | None] = None  # an instance's own between `accumulate` and `merge`
 
@@ -87,7 +71,9 @@ class Balancer:
             Step(rows.names, rows.target, rows.losses, gramian=gramian, block=block)
             for block, gramian in enumerate(products)
         ]
-        return np.array([self.solve(step) for step in steps]).reshape(products.shape[:2])
+        weights = [self.solve(step) for step in steps]
+        checks.solved(self, weights, len(rows.names))
+        return np.array(weights).reshape(products.shape[:2])
 
     def blocks(self, parameters: Sequence[Tensor]) -> list[Block] | None:
         """Return the groups of parameters with a Gramian of their own, or `None` for one over all."""
@@ -100,6 +86,10 @@ class Balancer:
     def at_representation(self) -> bool:
         """Return whether gradients are to be taken at the trunk's output instead of its parameters."""
         return False
+
+    def needs_order(self) -> bool:
+        """Return whether the shared parameters have to come in the same order at every step."""
+        return self.by_place
 
     def backward(
         self,
@@ -132,8 +122,10 @@ class Balancer:
         Args:
             losses: a scalar per task.
             shared: the shared parameters; by default those that at least two of the losses reach. Give them
-                if the batch lacks a task.
-            target: the name of the target task, for methods that have one.
+                if the batch lacks a task, and, in the same order at every step, to methods that keep state by
+                parameter.
+            target: the name of the target task, for methods that have one. A name that is no key counts as
+                that of a task the batch lacks, unless it looks misspelt.
             representation: what the trunk computes and all heads take, one tensor or several; for methods
                 with `passes="representation"`, and then all parameters below it are shared.
             scaler: of mixed precision. Give the losses unscaled: they are scaled here, and the method sees
@@ -154,6 +146,7 @@ class Balancer:
         cut = checks.representation(self, representation, wanted=self.at_representation())
         if self.needs_target:
             checks.target_named(self, target)
+        checks.ordered(self, shared)
         batch = Batch.of(losses, shared=shared, heads=heads, target=target, scaler=scaler, representation=cut)
         return self._kept_if_finite(lambda: self._run(batch, diagnose))
 

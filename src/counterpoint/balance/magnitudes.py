@@ -123,6 +123,7 @@ class GradNorm(BlockBalancer):
     lr: float = 0.025
     learned: dict[str, Learned] = field(default_factory=dict, init=False)  # by block
     first: dict[str, float] = field(default_factory=dict, init=False)
+    by_place: ClassVar[bool] = True
     stateful: ClassVar[tuple[str, ...]] = ("learned", "first")
     scales: ClassVar[bool] = True
 

@@ -53,6 +53,7 @@ class DBMTL(CoordinateBalancer):
     averages: Moments = field(default_factory=dict, init=False)
     needs_losses: ClassVar[bool] = True
     whole_tables: ClassVar[bool] = True
+    by_place: ClassVar[bool] = True
     stateful: ClassVar[tuple[str, ...]] = ("steps",)
     buffers: ClassVar[tuple[str, ...]] = ("averages",)
 
@@ -158,6 +159,7 @@ class MTAdam(CoordinateBalancer):
     spreads: Moments = field(default_factory=dict, init=False)  # √v, which neither overflows nor vanishes
     is_optimizer: ClassVar[bool] = True
     whole_tables: ClassVar[bool] = True
+    by_place: ClassVar[bool] = True
     stateful: ClassVar[tuple[str, ...]] = ("steps", "norms")
     buffers: ClassVar[tuple[str, ...]] = ("means", "spreads")
 

@@ -167,6 +167,7 @@ class PCD(BlockBalancer):
     averages: dict[str, Float[np.ndarray, " blocks"]] = field(default_factory=dict, init=False)
     counts: dict[str, int] = field(default_factory=dict, init=False)
     needs_target: ClassVar[bool] = True
+    by_place: ClassVar[bool] = True
     stateful: ClassVar[tuple[str, ...]] = ("averages", "counts")
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from counterpoint.balance import ranks
+from counterpoint.balance import checks, ranks
 from counterpoint.balance.batch import Batch
 from counterpoint.balance.graph import (
     REENTRANT,
@@ -43,7 +43,7 @@ def take_rows(
         loss for loss, done in zip(losses, filled, strict=True) if loss.requires_grad and not (done or keep)
     ]
     heads = without(leaves(headless, below_checkpoints=False), parameters)
-    left = sum(map(bool, terms))
+    left, reached = sum(map(bool, terms)), False
     with tables(losses, parameters) as found, grads_aside([*parameters, *own]):
         if heads:
             seeds = [torch.full_like(loss, scale) for loss in headless]
@@ -58,8 +58,12 @@ def take_rows(
                     torch.autograd.backward(summed, seeds, retain_graph=retain)
                 else:
                     _pass_to(parameters, summed, seeds, retain=retain)
-            yield _taken(parameters, found)
+            taken_row = _taken(parameters, found)
+            reached |= any(each is not None for each in taken_row)
+            yield taken_row
         of_heads: Row = [*take_grads(own)]
+    if not (reached or ranks.several()):  # other ranks would wait
+        checks.reached(parameters, leaves(losses))
     if not keep:
         add_grads(own, ranks.average(of_heads, own) if ranks.several() else of_heads)
 

@@ -11,6 +11,10 @@ from torch import Tensor
 from counterpoint.balance.rows import Gradient, Row, Touched
 
 _BUCKET_BYTES = 25 * 2**20
+_SAME_PARAMETERS = (
+    "begin with the same values on all, and give shared=… and heads=… in a fixed order such as"
+    " model.parameters() has"
+)
 _ABSENT, _TOUCHED, _DENSE, _SPARSE = range(4)
 
 
@@ -43,21 +47,28 @@ def agree(what: str, mine: Sequence[object], remedy: str = "") -> None:
     )
 
 
-def agree_on_parameters(given: Sequence[Tensor], found: Sequence[Tensor]) -> None:
+def agree_on_parameters(parameters: Sequence[Tensor]) -> None:
     """Raise `ValueError` on every rank unless all have the same parameters in the same order.
 
-    Parameters have no names here. Those found in the graphs, in whatever order, are told apart by their
-    first and last number beside their shape: ranks that train one model have the same values.
+    Parameters have no names here: they are told apart by shape and by their first and last number, which
+    ranks that train one model have in common but for rounding.
     """
-    ends = [each.detach().reshape(-1)[[0, -1]] for each in found if each.numel()]
-    values = iter(torch.stack([each.to(_device()).double() for each in ends]).tolist() if ends else ())
-    shapes = [tuple(each.shape) for each in given]
-    mine = [*shapes, *((tuple(each.shape), next(values) if each.numel() else None) for each in found)]
-    remedy = (
-        "; begin with the same values on all, and give shared=… and heads=… in a fixed order such as"
-        " model.parameters() has"
-    )
-    agree("parameters", mine, remedy)
+    agree("parameters", [tuple(each.shape) for each in parameters], f"; {_SAME_PARAMETERS}")
+    some = [each.detach() for each in parameters if each.numel()]
+    if not some:
+        return
+    ends = torch.stack([each.reshape(-1)[[0, -1]].to(_device()).double() for each in some])
+    extremes = torch.stack((ends, -ends))
+    dist.all_reduce(extremes, op=dist.ReduceOp.MAX)
+    largest, smallest = extremes[0], -extremes[1]
+    rounding = 1e-3 * torch.maximum(largest.abs(), smallest.abs()) + 1e-6
+    apart = (largest - smallest > rounding).any(dim=1).tolist()
+    if any(apart):
+        shape = tuple(some[apart.index(True)].shape)
+        raise ValueError(
+            f"Parameter number {apart.index(True)}, of shape {shape}, is not the same on every rank:"
+            f" {_SAME_PARAMETERS}."
+        )
 
 
 def all_of(opinions: Sequence[bool | None]) -> list[bool]:

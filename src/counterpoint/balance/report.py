@@ -60,7 +60,7 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """Return the report by names, ready for JSON: a value that is not finite becomes `None`.
 
-        `conflict_rate` is the share of conflicting pairs among those known, 0 when there is none.
+        `conflict_rate` is the share of conflicting pairs among those known, `None` when there is none.
         """
         pairs = list(combinations(range(len(self.rows)), 2))
         known = [bool(self.conflicts[i, j]) for i, j in pairs if self.cosines[i, j].isfinite()]
@@ -71,7 +71,8 @@ class Report:
             "weights": _named(self.tasks, self.weights.movedim(-1, 0)),
             "effects": _named(self.rows, self.effects),
             "shares": _named(self.rows, self.shares),
-            "conflict_rate": sum(known) / len(known) if known else 0.0,
+            "conflict_rate": sum(known) / len(known) if known else None,
+            "distance": None if self.distance is None else _json(self.distance),
             "finite": self.finite,
         }
 
