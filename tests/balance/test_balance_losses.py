@@ -183,6 +183,9 @@ def test_what_famo_compares() -> None:
     balancer.observe({"a": torch.tensor(torch.nan), "b": torch.tensor(3.0)})
     assert balancer.state_dict() == {"logits": {}, "before": {}}
     weights(balancer, [2.0, 3.0], "ab")
+    with pytest.raises(ValueError, match="had no task 'c'"):
+        balancer.observe({"a": 1.0, "c": 1.0})
+    assert balancer.before  # so that the call can be put right
     balancer.observe({"a": torch.tensor(1.0), "b": None})  # one task alone has nothing to compare with
     assert balancer.logits == {}
     weights(balancer, [2.0, 3.0], "ab")

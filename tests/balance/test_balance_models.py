@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from counterpoint import balance
 from counterpoint.balance import Balancer, Equal, Fixed, MTRec, PCGrad, Single
 
 from .conftest import Network
@@ -138,3 +139,76 @@ def test_a_trunk_compiled_without_donated_buffers(
     model.trunk = torch.compile(plain, backend="aot_eager")
     PCGrad().backward(model.losses(features), shared=plain.parameters())
     torch.testing.assert_close(torch.cat([p.grad.flatten() for p in plain.parameters()]), expected)
+
+
+class Sums(nn.Module):
+    """Parameters that are added up: backward hands all of them views of one gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.shared = nn.ParameterList([torch.randn(1, 3), torch.randn(3), torch.randn(3, 1)]).double()
+        self.heads = nn.ParameterDict({name: torch.randn(3) for name in "abc"}).double()
+        self.beside = nn.Parameter(torch.randn(3).double())  # reached by all, but not among the shared
+
+    def losses(self) -> dict[str, Tensor]:
+        first, second, third = self.shared
+        added = first.view(3) + second + third.view(-1) + self.beside.view(3)
+        return {
+            name: ((added + head.view(3)) * (index - 1.5)).sin().sum()
+            for index, (name, head) in enumerate(self.heads.items())
+        }
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        *METHODS,
+        lambda: balance.make("metabalance"),
+        lambda: balance.make("mgda"),
+        lambda: balance.make("gradcraft"),
+    ],
+    ids=lambda method: repr(method()),
+)
+@pytest.mark.parametrize("way", ["backward", "accumulate"])
+def test_gradients_that_are_views_of_one_tensor(method: Callable[[], Balancer], way: str) -> None:
+    model = Sums()
+    losses, shared = model.losses(), list(model.shared)
+    rows = [torch.autograd.grad(loss, [*shared, model.beside], retain_graph=True) for loss in losses.values()]
+    matrix = torch.stack([torch.cat([part.flatten() for part in row[:3]]) for row in rows])
+    blocks = [(0, 3), (3, 6), (6, 9)] if getattr(method(), "granularity", "whole") == "tensor" else None
+    times = 1 if way == "backward" else 2
+    expected = method().merge(times * matrix, target=0, blocks=blocks, tasks=tuple("abc"))
+    balancer = method()
+    if way == "backward":
+        balancer.backward(losses, shared=shared, target="a")
+    else:
+        for _ in range(times):
+            for name in "abc":
+                balancer.accumulate({name: model.losses()[name]}, shared=shared)
+        balancer.merge(target="a")
+    torch.testing.assert_close(torch.cat([each.grad.flatten() for each in shared]), expected)
+    torch.testing.assert_close(model.beside.grad, times * sum(row[3] for row in rows))
+    memory = [each.grad.untyped_storage().data_ptr() for each in shared]
+    assert len(set(memory)) == 3
+
+
+@every_method
+def test_parameters_below_a_reentrant_checkpoint_that_are_not_shared(method: Callable[[], Balancer]) -> None:
+    torch.manual_seed(0)
+    below, trunk = nn.Linear(3, 4).double(), nn.Linear(4, 4).double()
+    words = torch.randn(5, 3).double()
+    heads = [nn.Linear(4, 1).double() for _ in "abc"]
+
+    def losses(reentrant: bool) -> dict[str, Tensor]:
+        given = below(words)
+        outputs = checkpoint(trunk, given, use_reentrant=True) if reentrant else trunk(given)
+        return {name: head(outputs).square().mean() for name, head in zip("abc", heads, strict=True)}
+
+    results = []
+    modules = nn.ModuleList([below, trunk, *heads])
+    for reentrant in (False, True):
+        modules.zero_grad()
+        method().backward(losses(reentrant), shared=trunk.parameters(), target="a")
+        results.append([parameter.grad for parameter in modules.parameters()])
+    torch.testing.assert_close(*results)

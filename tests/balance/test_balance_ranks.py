@@ -43,6 +43,7 @@ def work(rank: int, port: int, folder: Path) -> None:
     accumulated(rank)
     refusals(rank)
     heads_in_a_fixed_order(rank)
+    other_losses_on_each_rank(rank)
     dist.destroy_process_group()
 
 
@@ -110,6 +111,35 @@ def refusals(rank: int) -> None:
         Equal().backward(losses, shared=model.shared())
     with pytest.raises(ValueError, match="neither in shared nor in heads"):
         Equal().backward(losses, shared=model.shared(), heads=[])
+
+
+def other_losses_on_each_rank(rank: int) -> None:
+    """At the representation, one rank's loss is constant; and one rank looks nothing up in a sparse table."""
+    model, words = Ladder(3), next(batches(1))
+
+    def losses(net: Ladder, constant: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        shared = net.trunk(net.table(words))
+        found = {name: (head(shared) - 1).square().mean() for name, head in net.heads.items()}
+        return shared, found | ({"c": found["c"].detach()} if constant else {})
+
+    shared, found = losses(model, constant=rank == 1)
+    Equal().backward(found, shared=model.shared(), heads=model.parameters())
+    expected = [each.grad.clone() for each in model.parameters()]
+    model.zero_grad()
+    shared, found = losses(model, constant=rank == 1)
+    balancer = PCGrad(passes="representation")
+    balancer.backward(found, representation=shared, heads=model.parameters())
+    own = list(model.heads.parameters())
+    for parameter, gradient in zip(own, expected[-len(own) :], strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
+
+    tables = [nn.Embedding(30, 4, sparse=True), nn.Embedding(30, 4, sparse=True)]
+    weights = [each.weight for each in tables]
+    for each in weights:
+        nn.init.ones_(each)
+    looked = tables[rank](words).sum()
+    PCGrad().backward({"a": looked, "b": looked * 2}, shared=weights)
+    assert [each.grad.layout for each in weights] == [torch.sparse_coo] * 2
 
 
 def experts(model: Ladder, rank: int) -> dict[str, Tensor]:

@@ -383,3 +383,54 @@ def test_a_trunk_whose_gradient_is_not_finite(network: Build, features: Tensor) 
     report = balancer.backward(losses, representation=shared)
     assert not report.finite
     assert balancer.draws == 0
+
+
+def test_heads_that_are_added_up_at_the_representation(network: Build, features: Tensor) -> None:
+    """Their gradients are one tensor, or views of a single number."""
+    model = network(2)
+    extra = nn.ParameterList([torch.randn(5), torch.randn(5)]).double()
+
+    def losses(shared: Tensor) -> dict[str, Tensor]:
+        return {
+            name: (head(shared + (extra[0] + extra[1])).square().mean() + extra[0].sum())
+            for name, head in model.heads.items()
+        }
+
+    losses_here = losses(model.trunk(features))
+    expected = torch.autograd.grad(sum(losses_here.values()), list(extra))
+    shared = model.trunk(features)
+    PCGrad(passes="representation").backward(losses(shared), representation=shared)
+    for parameter, gradient in zip(extra, expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
+        assert parameter.grad.is_contiguous()
+    assert extra[0].grad.data_ptr() != extra[1].grad.data_ptr()
+
+
+def test_another_output_of_what_computed_the_representation(network: Build, features: Tensor) -> None:
+    model = network(1)
+    first, second = model.trunk(features).split((2, 3), dim=1)
+    losses = {"a": first.square().mean(), "b": second.square().mean()}
+    balancer = PCGrad(passes="representation")
+    for each in (losses, {"a": losses["a"], "b": second[0, 0]}):
+        with pytest.raises(ValueError, match="depends on another output"):
+            balancer.backward(each, representation=first)
+    balancer.backward(losses, representation=[first, second])
+    torch.testing.assert_close(model.merged(), gradient_of(model, features))
+
+
+def gradient_of(model: Network, features: Tensor) -> Tensor:
+    first, second = model.trunk(features).split((2, 3), dim=1)
+    gradients = torch.autograd.grad(
+        first.square().mean() + second.square().mean(), list(model.trunk.parameters())
+    )
+    return torch.cat([each.flatten() for each in gradients])
+
+
+def test_exact_weights_beside_held_ones(network: Build, features: Tensor) -> None:
+    model, balancer = network(3), UPGrad(passes="representation", every=3)
+    for step in range(3):
+        batch = features + step
+        exact = UPGrad().weights(model.matrix(batch) @ model.matrix(batch).T)
+        report = represent(model, batch, balancer, target=None, diagnose=True)
+        torch.testing.assert_close(report.exact_weights, exact)
+    assert report.distance > 0

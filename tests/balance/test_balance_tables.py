@@ -260,15 +260,17 @@ def test_a_table_with_gradients_of_another_precision() -> None:
 class Bags(Words):
     """Words come in bags of their own, some empty, with or without padding."""
 
-    def __init__(self, *, fixed: bool = True, **options: Any) -> None:
+    def __init__(self, *, fixed: bool = True, of: torch.dtype = torch.int64, **options: Any) -> None:
         super().__init__()
+        self.of = of
         self.table = nn.EmbeddingBag(ROWS, 4, dtype=torch.float64, **options)
         self.factors = torch.linspace(0.5, 2, 5, dtype=torch.float64).requires_grad_(not fixed)
 
     def look_up(self, words: Tensor) -> Tensor:
         words = torch.cat([words.flatten(), torch.tensor([7, 7, 49])])[:5]
         factors = self.factors if self.table.mode == "sum" else None
-        bags = self.table(words, torch.tensor([0, 2, 2, 4]), per_sample_weights=factors)
+        starts = torch.tensor([0, 2, 2, 4])
+        bags = self.table(words.to(self.of), starts.to(self.of), per_sample_weights=factors)
         return bags[:2] + bags[2:]
 
     def losses(self) -> dict[str, Tensor]:
@@ -286,7 +288,7 @@ class Bags(Words):
     [
         {"mode": mode, **more}
         for mode in ("sum", "mean", "max")
-        for more in ({}, {"padding_idx": 2}, {"sparse": True})
+        for more in ({}, {"padding_idx": 2}, {"sparse": True}, {"of": torch.int32})
         if mode != "max" or "sparse" not in more  # torch has no sparse gradients of maxima
     ],
     ids=str,

@@ -119,7 +119,8 @@ class BlockBalancer(Balancer):
             exact_weights = None
             if exact is not None:
                 before = self._snapshot()
-                exact_weights = self._weights(exact, plan, batch.tasks)[0]
+                fresh = plan if plan.solve else super()._plan(batch.tasks).task_by_task()
+                exact_weights = self._weights(exact, fresh, batch.tasks)[0]
                 self._restore(before)
             result = self._merged(pieces, everything, products, plan, batch.tasks)
         finite = send_through(batch, result.parts)

@@ -1,6 +1,7 @@
 """What callers can get wrong, said in one sentence with the remedy."""
 
 import difflib
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from math import inf
@@ -11,8 +12,9 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 from torch.amp import GradScaler
+from torch.autograd.graph import get_gradient_edge
 
-from counterpoint.balance.graph import distinct, leaves, nodes_below, nodes_of
+from counterpoint.balance.graph import distinct, leaves, nodes, nodes_below, nodes_of
 
 Kept = TypeVar("Kept")
 
@@ -156,9 +158,17 @@ def below(
             raise ValueError(
                 "One tensor of the representation is computed from another; give those that the heads take."
             )
+    given = {(edge.node, edge.output_nr) for edge in map(get_gradient_edge, representation)}
+    for node in nodes(losses, above=cut):
+        if any(below in cut and (below, output) not in given for below, output in node.next_functions):
+            raise ValueError(
+                "A loss depends on another output of what computed the representation, as on the state beside"
+                " the outputs of an RNN; give every tensor by which the heads depend on the trunk."
+            )
     parameters = trainable([*leaves(representation), *shared])
+    known = set(map(id, parameters))
     for parameter in leaves(losses, above=cut):
-        if any(parameter is each for each in parameters):
+        if id(parameter) in known:
             shape = tuple(parameter.shape)
             raise ValueError(
                 f"A loss reaches a shared parameter of shape {shape} past the representation;"
@@ -350,13 +360,13 @@ def solved(method: object, weights: Sequence[Any], rows: int) -> None:
             )
 
 
-def reached(parameters: Sequence[Tensor], by_losses: Sequence[Tensor]) -> None:
-    """Raise if no loss reaches any of the shared parameters."""
-    known = set(map(id, by_losses))
-    if parameters and not any(id(parameter) in known for parameter in parameters):
-        raise ValueError(
+def warn_of_nothing_shared(parameters: Sequence[Tensor]) -> None:
+    """Warn that no loss reaches any of the shared parameters, which may be meant in a single batch."""
+    if parameters:
+        warnings.warn(
             "No loss reaches any of the shared parameters; are they those of the model that computed the"
-            " losses, and was that outside torch.no_grad()?"
+            " losses, and was that outside torch.no_grad()?",
+            stacklevel=2,
         )
 
 

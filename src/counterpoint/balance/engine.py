@@ -177,6 +177,10 @@ class Balancer:
             kept = Pending.of(batch, list(rows))
         self._pending = kept if self._pending is None else self._pending.plus(kept)  # type: ignore[misc]
 
+    def discard(self) -> None:
+        """Forget what `accumulate` kept, as after a batch that cannot be merged."""
+        self._pending = None  # type: ignore[misc]
+
     @overload
     def merge(self, *, target: str | None = None) -> Report: ...
 
@@ -224,7 +228,7 @@ class Balancer:
             report = self._kept_if_finite(
                 lambda: self._settle(batch, rows, self._plan(batch.tasks).task_by_task())
             )
-            del self._pending  # the instance's
+            self.discard()
             return report
         checks.matrix(gradients)
         spans = checks.tiling(blocks or [(0, gradients.shape[1])], gradients.shape[1])

@@ -23,6 +23,9 @@ _SMALLEST_SAFE = 1e-24
 _PIECE = 131_072
 _NEARLY_DEPENDENT = 1e-2
 
+# Up to this many coordinates one matrix product in float64 is faster than an inner product per pair.
+_SMALL = 2048
+
 # The squared length of a sum of gradients that is rounding alone, by that of their lengths' sum: the numbers
 # of single precision are off by 6e-8.
 _ROUNDING = 1e-12
@@ -40,7 +43,7 @@ def gramians(
     in float64. Where a product is so small or so large that single precision loses it, that parameter is
     taken again in float64, and so are the blocks in which gradients nearly depend on each other: gradients
     of 1e-20 or 1e+20 keep their angles, opposite ones cancel. Costs one wait for the device. Of `pairs` alone
-    if given; the other products are 0 then.
+    if given; the others are not to be used then.
     """
     every = list(combinations_with_replacement(range(rows), 2)) if pairs is None else pairs
     products = _products(gradients, rows, every)
@@ -108,14 +111,21 @@ def _products(
     gradients: Sequence[Aligned], rows: int, pairs: Sequence[tuple[int, int]], *, exact: bool = False
 ) -> Float[np.ndarray, "parameters rows rows"]:
     products = np.zeros((len(gradients), rows, rows))
+    small: dict[tuple[int, ...], dict[int, Tensor]] = {}
     places: list[tuple[int, int, int]] = []
     dots: list[Tensor] = []
     for position, each in enumerate(gradients):
+        if _is_small(each):
+            small.setdefault(tuple(each.rows), {})[position] = _small_products(each)
+            continue
         wanted = [(i, j) for i, j in pairs if i in each.rows and j in each.rows]
         of_parameter = [(position, i, j) for i, j in wanted]
         for piece in _pieces(each.rows, exact=exact) if wanted else ():
             places += of_parameter
             dots += [torch.dot(piece[i], piece[j]) for i, j in wanted]
+    for present, of_parameters in small.items():
+        found = torch.stack(list(of_parameters.values())).numpy()
+        products[np.ix_(list(of_parameters), present, present)] = found
     if dots:
         devices = {dot.device for dot in dots}
         if len(devices) > 1:
@@ -124,6 +134,18 @@ def _products(
         np.add.at(products, (parameter, i, j), torch.stack(dots).cpu().double().numpy())
         products[parameter, j, i] = products[parameter, i, j]
     return products
+
+
+def _is_small(gradients: Aligned) -> bool:
+    """Return whether a parameter's gradients are multiplied faster by one matrix product, in float64."""
+    first = next(iter(gradients.rows.values()), None)
+    return first is not None and first.device.type == "cpu" and first.numel() <= _SMALL
+
+
+def _small_products(gradients: Aligned) -> Tensor:
+    """Return the inner products of a small parameter's gradients."""
+    flat = torch.stack([row.reshape(-1).double() for row in gradients.rows.values()])
+    return flat @ flat.T
 
 
 def _pieces(rows: Mapping[int, Tensor], *, exact: bool) -> Iterable[Mapping[int, Tensor]]:

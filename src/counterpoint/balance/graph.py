@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor
 from torch.autograd.graph import Node, get_gradient_edge
 
@@ -49,7 +50,11 @@ def leaves(
     losses: Iterable[Tensor], *, below_checkpoints: bool = True, above: Collection[Node] = ()
 ) -> list[Tensor]:
     """Return every leaf that backward from `losses` would fill, each once; options as of `nodes`."""
-    reached = nodes(losses, below_checkpoints=below_checkpoints, above=above)
+    return leaves_among(nodes(losses, below_checkpoints=below_checkpoints, above=above))
+
+
+def leaves_among(reached: Iterable[Node]) -> list[Tensor]:
+    """Return the leaves that these nodes fill, each once."""
     return distinct(leaf for leaf in map(leaf_of, reached) if leaf is not None)
 
 
@@ -98,8 +103,23 @@ def grads_aside(parameters: Sequence[Tensor]) -> Iterator[None]:
 
 
 def take_grads(parameters: Sequence[Tensor]) -> list[Tensor | None]:
-    """Remove and return `.grad` of every parameter."""
+    """Remove and return `.grad` of every parameter, each in memory of its own."""
+    separate_grads(parameters)
     taken = [parameter.grad for parameter in parameters]
     for parameter in parameters:
         parameter.grad = None
     return taken
+
+
+def separate_grads(parameters: Iterable[Tensor]) -> None:
+    """Copy every `.grad` that shares its memory: backward may fill two with views of one tensor."""
+    for parameter in parameters:
+        grad = parameter.grad
+        if grad is not None and grad.layout == torch.strided and not _is_alone(grad):
+            parameter.grad = grad.clone()
+
+
+def _is_alone(tensor: Tensor) -> bool:
+    """Return whether nothing but a tensor and the Python object made here refers to its memory."""
+    references: int = torch._C._storage_Use_Count(tensor.untyped_storage()._cdata)
+    return references <= 2

@@ -257,17 +257,16 @@ class FAMO(Balancer):
         """
         given = {task: torch.as_tensor(loss).item() for task, loss in losses.items() if loss is not None}
         averaged = ranks.average_values(torch.tensor(list(given.values()), dtype=torch.float64)).numpy()
-        before, self.before = self.before, {}
-        if not before or not np.isfinite(averaged).all():
-            return
-        for task in given:
-            if task not in before:
-                raise ValueError(
-                    f"The last step had no task {task!r}{checks.near(task, before)}; give the losses of the"
-                    " same tasks again."
-                )
-        logs = np.log(positive_losses(self, Tasks(tuple(given), losses=averaged)))
-        self._learn(before, dict(zip(given, logs.tolist(), strict=True)))
+        if self.before and np.isfinite(averaged).all():
+            for task in given:
+                if task not in self.before:
+                    raise ValueError(
+                        f"The last step had no task {task!r}{checks.near(task, self.before)}; give the losses"
+                        " of the same tasks again."
+                    )
+            logs = np.log(positive_losses(self, Tasks(tuple(given), losses=averaged)))
+            self._learn(self.before, dict(zip(given, logs.tolist(), strict=True)))
+        self.before = {}
 
     def _learn(self, before: Mapping[str, float], after: Mapping[str, float]) -> None:
         """Take a step on the logits of the tasks whose log losses are known before and after."""

@@ -11,12 +11,12 @@ from counterpoint.balance import checks, ranks
 from counterpoint.balance.batch import Batch
 from counterpoint.balance.graph import (
     REENTRANT,
-    distinct,
     grads_aside,
-    leaf_of,
     leaves,
+    leaves_among,
     nodes,
     nodes_of,
+    separate_grads,
     take_grads,
     without,
 )
@@ -35,6 +35,12 @@ def take_rows(
     graphs and the heads' `.grad` as they are.
     """
     losses, parameters, own, scale = batch.losses, batch.parameters, batch.own, batch.scale
+    graph = list(nodes(losses))
+    hidden = any(node.name() == REENTRANT for node in graph)
+    reached = leaves_among(graph)
+    beside = without(reached, parameters)
+    if len(beside) == len(reached) and not (hidden or ranks.several()):
+        checks.warn_of_nothing_shared(parameters)
     terms = [
         [(loss, f) for loss, f in zip(losses, row, strict=True) if f and loss.requires_grad] for row in taken
     ]
@@ -42,12 +48,10 @@ def take_rows(
     headless = [
         loss for loss, done in zip(losses, filled, strict=True) if loss.requires_grad and not (done or keep)
     ]
-    heads = without(leaves(headless, below_checkpoints=False), parameters)
-    left, reached = sum(map(bool, terms)), False
-    with tables(losses, parameters) as found, grads_aside([*parameters, *own]):
-        if heads:
-            seeds = [torch.full_like(loss, scale) for loss in headless]
-            torch.autograd.backward(headless, seeds, inputs=heads, retain_graph=left > 0)
+    left = sum(map(bool, terms))
+    with tables(graph, parameters) as found, grads_aside([*parameters, *own]):
+        if headless:
+            _fill_heads(headless, parameters, found, scale, retain=left > 0)
         for row, fills_heads in zip(terms, fills, strict=True):
             if row:
                 left -= 1
@@ -56,14 +60,14 @@ def take_rows(
                 retain = keep or left > 0
                 if fills_heads and not keep:
                     torch.autograd.backward(summed, seeds, retain_graph=retain)
-                else:
-                    _pass_to(parameters, summed, seeds, retain=retain)
-            taken_row = _taken(parameters, found)
-            reached |= any(each is not None for each in taken_row)
-            yield taken_row
+                    separate_grads(beside)
+                elif hidden:
+                    with grads_aside(beside):
+                        torch.autograd.backward(summed, seeds, retain_graph=retain)
+                elif parameters:
+                    torch.autograd.backward(summed, seeds, inputs=parameters, retain_graph=retain)
+            yield _taken(parameters, found)
         of_heads: Row = [*take_grads(own)]
-    if not (reached or ranks.several()):  # other ranks would wait
-        checks.reached(parameters, leaves(losses))
     if not keep:
         add_grads(own, ranks.average(of_heads, own) if ranks.several() else of_heads)
 
@@ -79,17 +83,25 @@ def _fillers(taken: Float[np.ndarray, "rows tasks"]) -> tuple[list[bool], list[b
     return fills, filled.tolist()
 
 
-def _pass_to(
-    parameters: Sequence[Tensor], losses: Sequence[Tensor], seeds: Sequence[Tensor], *, retain: bool
+def _fill_heads(
+    losses: Sequence[Tensor],
+    parameters: Sequence[Tensor],
+    found: Mapping[int, Table],
+    scale: float,
+    *,
+    retain: bool,
 ) -> None:
-    """Take a backward pass that leaves the `.grad` of all other leaves as it is."""
-    reached = list(nodes(losses))
-    if any(node.name() == REENTRANT for node in reached):  # refuses a pass to chosen inputs
-        heads = distinct(leaf for leaf in map(leaf_of, reached) if leaf is not None)
-        with grads_aside(without(heads, parameters)):
-            torch.autograd.backward(losses, seeds, retain_graph=retain)
-    elif parameters:
-        torch.autograd.backward(losses, seeds, inputs=parameters, retain_graph=retain)
+    """Give the heads of losses their plain gradient, by a pass that stops there if it may."""
+    seeds = [torch.full_like(loss, scale) for loss in losses]
+    graph = list(nodes(losses))
+    heads = without(leaves_among(graph), parameters)
+    if any(node.name() == REENTRANT for node in graph):  # refuses a pass to chosen inputs
+        torch.autograd.backward(losses, seeds, retain_graph=retain)
+        take_grads(parameters)
+        for table in found.values():
+            table.gradient = None
+    elif heads:
+        torch.autograd.backward(losses, seeds, inputs=heads, retain_graph=retain)
 
 
 def rows_at_representation(batch: Batch) -> list[Row]:
@@ -98,7 +110,7 @@ def rows_at_representation(batch: Batch) -> list[Row]:
     The heads' `.grad` is filled on the way.
     """
     above = nodes_of(batch.representation)
-    heads = leaves(batch.losses, above=above)
+    heads = batch.own if ranks.several() else leaves(batch.losses, above=above)
     of_heads: Row = [None] * len(heads)
     rows: list[Row] = []
     cut = len(batch.representation)
@@ -109,8 +121,9 @@ def rows_at_representation(batch: Batch) -> list[Row]:
         inputs = [*batch.representation, *heads]
         seed = torch.full_like(loss, batch.scale)
         gradients = torch.autograd.grad(loss, inputs, seed, retain_graph=True, allow_unused=True)
-        rows.append([None if each is None else each.clone() for each in gradients[:cut]])  # to be written to
-        later = zip(of_heads, gradients[cut:], heads, strict=True)
+        own = [None if each is None else each.clone() for each in gradients]  # some may be one tensor
+        rows.append([*own[:cut]])
+        later = zip(of_heads, own[cut:], heads, strict=True)
         of_heads = [sum_of(first, second, like) for first, second, like in later]
     add_grads(heads, ranks.average(of_heads, heads) if ranks.several() else of_heads)
     return rows
@@ -124,7 +137,7 @@ def send_through(batch: Batch, merged: Sequence[Tensor | None]) -> bool:
     """
     sent = [(each, seed) for each, seed in zip(batch.representation, merged, strict=True) if seed is not None]
     outputs, seeds = [each for each, _ in sent], [seed for _, seed in sent]
-    with tables(outputs, batch.parameters) as found, grads_aside(batch.parameters):
+    with tables(nodes(outputs), batch.parameters) as found, grads_aside(batch.parameters):
         if sent:
             torch.autograd.backward(outputs, seeds)
         row = _taken(batch.parameters, found)

@@ -6,7 +6,7 @@ batch. That goes for look-ups of whole leaf tables by `nn.Embedding` and by `nn.
 any other use of a table gives the gradient that it gives.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd.graph import Node
 
 from counterpoint.balance import ranks
-from counterpoint.balance.graph import leaf_of, nodes
+from counterpoint.balance.graph import leaf_of
 from counterpoint.balance.rows import Gradient, Touched, sum_of
 
 
@@ -45,6 +45,8 @@ class Table:
             node: torch.searchsorted(self.ids, indices.long().contiguous())
             for node, indices in self.lookups.items()
         }
+        mine = all(node._saved_sparse for node in self.lookups) if self.lookups else None  # type: ignore[attr-defined]
+        self._sparse = ranks.all_of([mine])[0] if ranks.several() else bool(mine)
         self._padding = {node: self._place_of_padding(node) for node in self.lookups}
 
     def catch(self, node: Node, gradient: Tensor | None) -> None:
@@ -62,8 +64,7 @@ class Table:
             if dense is not None or not ranks.several():
                 return dense
             caught = self.parameter.new_zeros(len(self.ids), *self.parameter.shape[1:])
-        sparse = all(node._saved_sparse for node in self.lookups)  # type: ignore[attr-defined]
-        return sum_of(dense, Touched(self.ids, caught, sparse), self.parameter)
+        return sum_of(dense, Touched(self.ids, caught, self._sparse), self.parameter)
 
     def _place_of_padding(self, node: Node) -> int:
         row = node._saved_padding_idx  # type: ignore[attr-defined]
@@ -74,12 +75,12 @@ class Table:
 
 
 @contextmanager
-def tables(losses: Sequence[Tensor], parameters: Sequence[Tensor]) -> Iterator[dict[int, Table]]:
+def tables(graph: Iterable[Node], parameters: Sequence[Tensor]) -> Iterator[dict[int, Table]]:
     """Yield the tables among the parameters by position; within, their look-ups make no dense gradient.
 
     A table that its batch looks up more often than it has rows stays an ordinary parameter.
     """
-    found = _lookups(losses, parameters)
+    found = _lookups(graph, parameters)
     opinions = [_worth(found.get(id(each), {}), each) for each in parameters]
     worth = ranks.all_of(opinions) if ranks.several() else opinions
     chosen = {
@@ -106,11 +107,11 @@ class _Catch:
         return (None,)
 
 
-def _lookups(losses: Sequence[Tensor], parameters: Sequence[Tensor]) -> dict[int, dict[Node, Tensor]]:
+def _lookups(graph: Iterable[Node], parameters: Sequence[Tensor]) -> dict[int, dict[Node, Tensor]]:
     """Return the nodes that look rows of the parameters up, with the rows, by the parameter's identity."""
     candidates = {id(each) for each in parameters if _may_be_table(each)}
     found: dict[int, dict[Node, Tensor]] = {}
-    for node in nodes(losses) if candidates else ():
+    for node in graph if candidates else ():
         if node.name() not in _BACKWARD or not _is_plain(node):
             continue
         leaf = leaf_of(node.next_functions[0][0])
@@ -154,7 +155,8 @@ def _of_embedding(node: Any, gradient: Tensor, places: Tensor, rows: int, paddin
 
 def _of_bag(node: Any, gradient: Tensor, places: Tensor, rows: int, padding: int) -> Tensor:
     """Return the gradient of the rows that `nn.EmbeddingBag` looked up."""
-    offsets = node._saved_offsets, node._saved_result1, node._saved_result2, node._saved_result3
+    saved = node._saved_offsets, node._saved_result1, node._saved_result2, node._saved_result3
+    offsets = [each.long() for each in saved]
     mode, weights = node._saved_mode, node._saved_per_sample_weights
     values: Tensor = torch.ops.aten._embedding_bag_backward(
         gradient, places, *offsets, rows, False, mode, False, weights, padding
