@@ -120,7 +120,7 @@ def arrows() -> alt.LayerChart:
     tips = [pair[1] for pair in given]
     ends = [pair[1] for pair in made]
     return alt.layer(
-        axes((-3.0, 1.2), (0.0, 2.9)),
+        axes((-3.0, 1.5), (0.0, 2.9)),
         line(list(chain(*given)), color="#888", strokeWidth=5, opacity=0.6),
         coloured(line(list(chain(*made)), strokeWidth=2)),
         coloured(alt.Chart(alt.Data(values=ends)).mark_point(filled=True, size=60).encode(x="x:Q", y="y:Q")),
@@ -141,7 +141,8 @@ def paths() -> alt.LayerChart:
         line(rows("trade-offs", trade_offs()), color="#bbb", strokeWidth=6),
         coloured(line(list(chain(*walked)), strokeWidth=1.8)),
         coloured(alt.Chart(alt.Data(values=ends)).mark_point(filled=True, size=70).encode(x="x:Q", y="y:Q")),
-        labels(minima, dy=16, color="#666"),
+        labels(minima[:1], dx=8, dy=16, align="left", color="#666"),
+        labels(minima[1:], dx=-2, dy=30, align="right", color="#666"),
         labels(rows("start", [START]), dy=-9, color="#666"),
     ).properties(width=264, height=319, title=f"{STEPS} steps from one start")
 

@@ -50,6 +50,13 @@ def explained() -> set[str]:
     return set(re.findall(r"^- `([a-z ]+)`:", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE))
 
 
+def lengths() -> dict[str, str]:
+    """Return what the page says of how many times as long as one of K equal gradients their merge is."""
+    section = PAGE.read_text(encoding="utf-8").partition("## How long the merged gradient is")[2]
+    rows = re.findall(r"^\| ([^|]*[^| ]) \| (`.*`) \|$", section.partition("\n## ")[0], flags=re.MULTILINE)
+    return {name: times for times, names in rows for name in re.findall(r"`(\w+)`", names)}
+
+
 def promising(promise: str) -> list[str]:
     """Return the methods that promise something; at least one does."""
     methods = [line.method for line in lines() if promise in line.promises]

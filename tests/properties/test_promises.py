@@ -14,7 +14,7 @@ from counterpoint.balance import Balancer
 from methods import NEEDED, Ladder, batches
 
 from .matrices import NAMES, losses, matrices, rotations
-from .promises import explained, lines, promising, table
+from .promises import explained, lengths, lines, promising, table
 
 METHODS = balance.available()
 WEIGHING = [name for name in METHODS if "coordinates" not in table()[name].needs]
@@ -265,3 +265,27 @@ def test_methods_are_told_apart() -> None:
         frozenset({"pcgrad", "gradvac"}),  # in its first step
         frozenset({"nash_mtl", "fairgrad"}),  # but for the length
     }
+
+
+K, LONG = 4, torch.tensor([3.0, -1.0, 2.0]).double()
+LENGTHS = {
+    "K": K,
+    "K / 2": K / 2,
+    "1": 1.0,
+    "1 + c": 1 + balance.make("cagrad").c,
+    "1 + (K - 1) `scale`": 1 + (K - 1) * balance.make("mtrec").scale,
+    "a length of 1": 1 / LONG.norm(),
+    "a length of √K": K**0.5 / LONG.norm(),
+    "(1 - β) K": (1 - balance.make("db_mtl").beta) * K,
+}
+BELOW = {"nash_mtl": "a length of 1", "fairgrad": "a length of √K", "db_mtl": "(1 - β) K"}
+
+
+@pytest.mark.parametrize(("name", "length"), sorted((lengths() | BELOW).items()))
+def test_how_long_the_merged_gradient_is(name: str, length: str) -> None:
+    merged = new(name).merge(LONG.repeat(K, 1), target=0, losses=torch.ones(K).double())
+    torch.testing.assert_close(merged, LENGTHS[length] * LONG)
+
+
+def test_every_length_is_told() -> None:
+    assert {*lengths(), *BELOW, "fixed", "chain", "mtadam"} == set(METHODS)
