@@ -55,21 +55,34 @@ def take_rows(
         for row, fills_heads in zip(terms, fills, strict=True):
             if row:
                 left -= 1
-                summed = [loss for loss, _ in row]
-                seeds = [torch.full_like(loss, factor * scale) for loss, factor in row]
-                retain = keep or left > 0
-                if fills_heads and not keep:
-                    torch.autograd.backward(summed, seeds, retain_graph=retain)
-                    separate_grads(beside)
-                elif hidden:
-                    with grads_aside(beside):
-                        torch.autograd.backward(summed, seeds, retain_graph=retain)
-                elif parameters:
-                    torch.autograd.backward(summed, seeds, inputs=parameters, retain_graph=retain)
+                to = None if fills_heads and not keep else parameters
+                _take_pass(row, to, beside, scale, hidden=hidden, retain=keep or left > 0)
             yield _taken(parameters, found)
         of_heads: Row = [*take_grads(own)]
     if not keep:
         add_grads(own, ranks.average(of_heads, own) if ranks.several() else of_heads)
+
+
+def _take_pass(
+    terms: Sequence[tuple[Tensor, float]],
+    parameters: Sequence[Tensor] | None,
+    beside: Sequence[Tensor],
+    scale: float,
+    *,
+    hidden: bool,
+    retain: bool,
+) -> None:
+    """Differentiate a combination of losses, for all leaves or for the parameters alone."""
+    losses = [loss for loss, _ in terms]
+    seeds = [torch.full_like(loss, factor * scale) for loss, factor in terms]
+    if parameters is None:
+        torch.autograd.backward(losses, seeds, retain_graph=retain)
+        separate_grads(beside)
+    elif hidden:  # a reentrant checkpoint refuses a pass to chosen inputs
+        with grads_aside(beside):
+            torch.autograd.backward(losses, seeds, retain_graph=retain)
+    elif parameters:
+        torch.autograd.backward(losses, seeds, inputs=parameters, retain_graph=retain)
 
 
 def _fillers(taken: Float[np.ndarray, "rows tasks"]) -> tuple[list[bool], list[bool]]:
@@ -95,7 +108,7 @@ def _fill_heads(
     seeds = [torch.full_like(loss, scale) for loss in losses]
     graph = list(nodes(losses))
     heads = without(leaves_among(graph), parameters)
-    if any(node.name() == REENTRANT for node in graph):  # refuses a pass to chosen inputs
+    if any(node.name() == REENTRANT for node in graph):
         torch.autograd.backward(losses, seeds, retain_graph=retain)
         take_grads(parameters)
         for table in found.values():
