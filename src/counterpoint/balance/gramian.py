@@ -23,7 +23,7 @@ _SMALLEST_SAFE = 1e-24
 _PIECE = 131_072
 _NEARLY_DEPENDENT = 1e-2
 
-# Up to this many coordinates one matrix product in float64 is faster than an inner product per pair.
+# Up to this many coordinates one product of matrices in float64 is faster than an inner product per pair.
 _SMALL = 2048
 
 # The squared length of a sum of gradients that is rounding alone, by that of their lengths' sum: the numbers
@@ -111,21 +111,22 @@ def _products(
     gradients: Sequence[Aligned], rows: int, pairs: Sequence[tuple[int, int]], *, exact: bool = False
 ) -> Float[np.ndarray, "parameters rows rows"]:
     products = np.zeros((len(gradients), rows, rows))
-    small: dict[tuple[int, ...], dict[int, Tensor]] = {}
+    small: dict[tuple[int, ...], list[int]] = {}
     places: list[tuple[int, int, int]] = []
     dots: list[Tensor] = []
     for position, each in enumerate(gradients):
-        if _is_small(each):
-            small.setdefault(tuple(each.rows), {})[position] = _small_products(each)
+        if size := _small_size(each):
+            small.setdefault((size, *each.rows), []).append(position)
             continue
         wanted = [(i, j) for i, j in pairs if i in each.rows and j in each.rows]
         of_parameter = [(position, i, j) for i, j in wanted]
         for piece in _pieces(each.rows, exact=exact) if wanted else ():
             places += of_parameter
             dots += [torch.dot(piece[i], piece[j]) for i, j in wanted]
-    for present, of_parameters in small.items():
-        found = torch.stack(list(of_parameters.values())).numpy()
-        products[np.ix_(list(of_parameters), present, present)] = found
+    for (size, *present), positions in small.items():
+        flat = torch.stack([gradients[at].rows[row].reshape(-1) for at in positions for row in present])
+        stacked = flat.double().view(len(positions), len(present), size)
+        products[np.ix_(positions, present, present)] = (stacked @ stacked.mT).numpy()
     if dots:
         devices = {dot.device for dot in dots}
         if len(devices) > 1:
@@ -136,16 +137,12 @@ def _products(
     return products
 
 
-def _is_small(gradients: Aligned) -> bool:
-    """Return whether a parameter's gradients are multiplied faster by one matrix product, in float64."""
+def _small_size(gradients: Aligned) -> int:
+    """Return a parameter's size if its gradients are multiplied faster along with others of that size."""
     first = next(iter(gradients.rows.values()), None)
-    return first is not None and first.device.type == "cpu" and first.numel() <= _SMALL
-
-
-def _small_products(gradients: Aligned) -> Tensor:
-    """Return the inner products of a small parameter's gradients."""
-    flat = torch.stack([row.reshape(-1).double() for row in gradients.rows.values()])
-    return flat @ flat.T
+    if first is None or first.device.type != "cpu" or first.numel() > _SMALL:
+        return 0
+    return first.numel()
 
 
 def _pieces(rows: Mapping[int, Tensor], *, exact: bool) -> Iterable[Mapping[int, Tensor]]:
