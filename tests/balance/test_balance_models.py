@@ -212,3 +212,33 @@ def test_parameters_below_a_reentrant_checkpoint_that_are_not_shared(method: Cal
         method().backward(losses(reentrant), shared=trunk.parameters(), target="a")
         results.append([parameter.grad for parameter in modules.parameters()])
     torch.testing.assert_close(*results)
+
+
+class LowRank(nn.Module):
+    """A frozen layer with a low-rank addition that is learned (LoRA)."""
+
+    def __init__(self, base: nn.Linear) -> None:
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.down = nn.Linear(base.in_features, 2, bias=False)
+        self.up = nn.Linear(2, base.out_features, bias=False)
+
+    def forward(self, given: Tensor) -> Tensor:
+        return self.base(given) + self.up(self.down(given))
+
+
+@every_method
+@pytest.mark.parametrize("found", [False, True])
+def test_low_rank_additions_to_a_frozen_base(
+    method: Callable[[], Balancer], found: bool, network: Callable[[int], Network], features: Tensor
+) -> None:
+    model = network(3)
+    model.trunk = nn.Sequential(LowRank(nn.Linear(4, 6)), nn.Tanh(), LowRank(nn.Linear(6, 5))).double()
+    learned = [each for each in model.trunk.parameters() if each.requires_grad]
+    losses = model.losses(features)
+    rows = [torch.autograd.grad(loss, learned, retain_graph=True) for loss in losses.values()]
+    matrix = torch.stack([torch.cat([part.flatten() for part in row]) for row in rows])
+    method().backward(losses, shared=None if found else model.trunk.parameters(), target="a")
+    merged = torch.cat([each.grad.flatten() for each in learned])
+    torch.testing.assert_close(merged, method().merge(matrix, target=0, tasks=tuple("abc")))
+    assert all(each.grad is None for each in model.trunk.parameters() if not each.requires_grad)
