@@ -7,13 +7,16 @@ A step is forward and backward and leaves gradients, without an optimizer.
 
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from unittest import mock
 
 import psutil
 import torch
@@ -24,7 +27,7 @@ from torchjd.aggregation import PCGrad, PCGradWeighting
 
 from benchmarks.measure import Ratio, interleaved, ratios
 from counterpoint import balance
-from counterpoint.balance import Balancer
+from counterpoint.balance import Balancer, engine
 
 Losses = dict[str, Tensor]
 
@@ -164,8 +167,10 @@ def run() -> list[Ratio]:
     for threads in range(1, min(2, torch.get_num_threads()) + 1):
         with _threads(threads):
             for work, targets in TARGETS.items():
-                times = _times(work, time.process_time if threads == 1 else time.perf_counter)
-                measured += [_ratio(work, step, threads, times, peaks[work]) for step in targets]
+                times, parts = _times(work, time.process_time if threads == 1 else time.perf_counter)
+                for step in targets:
+                    ratio = _ratio(work, step, threads, times, peaks[work])
+                    measured.append(replace(ratio, beside="; ".join([ratio.beside, *parts.get(step, ())])))
     return [*measured, *tables()]
 
 
@@ -293,14 +298,44 @@ def _errors(heads: nn.ModuleList, features: Tensor, wanted: Tensor) -> Losses:
     return {f"task {k}": functional.mse_loss(head(features), y) for k, (head, y) in enumerate(pairs)}
 
 
-def _times(work: str, clock: Callable[[], float]) -> dict[str, float]:
-    """Return how many times as long as a step of the summed losses every other step takes."""
+def _times(work: str, clock: Callable[[], float]) -> tuple[dict[str, float], dict[str, list[str]]]:
+    """Return how many steps of the summed losses every other takes, and what of that is not its passes."""
     model = _model(work)
     steps = {name: STEPS[name]() for name in _steps(work)}
     if len(model.heads) == 2:  # with more, PCGrad's result depends on its random order
         _agree(model, steps["PCGrad"], steps["torchjd"])
     calls = {name: lambda step=step: step(model) for name, step in steps.items()}  # type: ignore[misc]
-    return ratios(calls.pop("summed"), calls, rounds=ROUNDS[type(model)], clock=clock)
+    baseline, rounds = calls.pop("summed"), ROUNDS[type(model)]
+    found = ratios(baseline, calls, rounds=rounds, clock=clock)
+    if type(model) is not Encoder:
+        return found, {}
+    one = interleaved({"": baseline}, rounds=rounds, clock=clock)[""]
+    exact = [name for name in TARGETS[work] if "representation" not in name]
+    return found, {name: _parts(calls[name], one, rounds, clock) for name in exact}
+
+
+def _parts(call: Callable[[], object], one: float, rounds: int, clock: Callable[[], float]) -> list[str]:
+    """Return what a step spends outside of its passes, in steps of the summed losses."""
+    taken: dict[str, list[float]] = {}
+
+    def timed(name: str) -> Callable[..., object]:
+        function = getattr(engine, name)
+
+        def wrapper(*arguments: object) -> object:
+            start = clock()
+            result = function(*arguments)
+            taken.setdefault(name, []).append(clock() - start)
+            return result
+
+        return wrapper
+
+    names = {"gramians": "inner products", "combine": "weighted sum", "add_grads": "filling `.grad`"}
+    with ExitStack() as patched:
+        for name in names:
+            patched.enter_context(mock.patch.object(engine, name, timed(name)))
+        for _ in range(rounds):
+            call()
+    return [f"{told} {statistics.median(taken[name]) / one:.2f}x" for name, told in names.items()]
 
 
 def _agree(model: Model, *steps: Step) -> None:

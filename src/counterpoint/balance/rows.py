@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -25,7 +24,7 @@ class Touched:
 
     def dense(self, like: Tensor) -> Tensor:
         """Return the gradient of the whole table, zeros included."""
-        return _zeros_like(like).index_copy_(0, self.ids, self.values)
+        return torch.zeros_like(like).index_copy_(0, self.ids, self.values)
 
     def on(self, ids: Int[Tensor, " more"]) -> Float[Tensor, "more width"]:
         """Return the gradients of these rows of the table, which include the touched ones."""
@@ -149,11 +148,3 @@ def _touched(gradient: Tensor | Touched) -> Tensor | Touched:
 
 def _dense(gradient: Tensor | Touched, like: Tensor) -> Tensor:
     return gradient.dense(like) if isinstance(gradient, Touched) else gradient
-
-
-def _zeros_like(like: Tensor) -> Tensor:
-    """Return zeros; on the CPU in memory that the system clears when it is first touched, if ever."""
-    if like.device.type != "cpu" or not like.is_contiguous():
-        return torch.zeros_like(like)
-    memory = np.zeros(like.numel() * like.element_size(), dtype=np.uint8)
-    return torch.from_numpy(memory).view(like.dtype).view(like.shape)
