@@ -5,7 +5,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from counterpoint.encoders.tokens import Titles
+from counterpoint.encoders.tokens import Texts
 
 _SMALL = {
     "hidden_size": 32,
@@ -56,7 +56,7 @@ def make_model() -> Callable[[str], transformers.PreTrainedModel]:
 def padded_states() -> Callable[..., list[Tensor]]:
     """Run a model the ordinary way: one padded matrix and an attention mask; return each title's states."""
 
-    def run(model: transformers.PreTrainedModel, titles: Titles, extra: int = 0) -> list[Tensor]:
+    def run(model: transformers.PreTrainedModel, titles: Texts, extra: int = 0) -> list[Tensor]:
         padding = model.config.pad_token_id or 0
         width = max(titles.lengths) + extra
         tokens = torch.full((len(titles), width), padding)
@@ -71,8 +71,8 @@ def padded_states() -> Callable[..., list[Tensor]]:
 
 
 @pytest.fixture
-def titles() -> Titles:
-    """Titles of lengths with and without company."""
+def titles() -> Texts:
+    """Texts of lengths with and without company."""
     lengths = (3, 4, 4, 4, 7, 12, 12, 20)
     generator = torch.Generator().manual_seed(0)
-    return Titles(torch.randint(5, 99, (sum(lengths),), generator=generator), lengths)
+    return Texts(torch.randint(5, 99, (sum(lengths),), generator=generator), lengths)

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from counterpoint.encoders.pretrained import load_encoder, load_tokenizer
-from counterpoint.encoders.tokens import Titles, Tokenizer
+from counterpoint.encoders.tokens import Texts, Tokenizer
 from counterpoint.errors import UsageError
 
 TEXTS = ["City council votes on new tram line", "Soup", "Ada Holm wins the mountain stage, again!"]
@@ -14,7 +14,7 @@ TEXTS = ["City council votes on new tram line", "Soup", "Ada Holm wins the mount
 
 def packed(tokenizer, texts, most=20):
     encoded = sorted((each.ids for each in tokenizer.encode(texts, most)), key=len)
-    return Titles(torch.tensor([token for ids in encoded for token in ids]), tuple(map(len, encoded)))
+    return Texts(torch.tensor([token for ids in encoded for token in ids]), tuple(map(len, encoded)))
 
 
 def test_minilm_gives_the_mean_pooled_vectors_of_plain_transformers():
@@ -134,7 +134,7 @@ def test_titles_are_cut_and_it_is_said(tiny_encoder):
 
 
 def test_runs_and_positions_describe_the_pack():
-    titles = Titles(torch.arange(12), (2, 3, 3, 4))
+    titles = Texts(torch.arange(12), (2, 3, 3, 4))
     assert list(titles.runs()) == [(0, 2, 1), (2, 3, 2), (8, 4, 1)]
     assert titles.positions().tolist() == [0, 1, 0, 1, 2, 0, 1, 2, 0, 1, 2, 3]
     assert len(titles) == 4

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from counterpoint.encoders import pretrained
-from counterpoint.encoders.pretrained import ArticleEncoder
-from counterpoint.encoders.tokens import Titles
+from counterpoint.encoders.pretrained import PretrainedEncoder
+from counterpoint.encoders.tokens import Texts
 
 PACKED = ["bert", "roberta", "xlm-roberta", "distilbert", "electra"]
 BY_LENGTH = ["deberta-v2", "mpnet", "modernbert"]
@@ -18,7 +18,7 @@ def pooled(states, pooling):
 
 
 def encoder_of(model, pooling="mean"):
-    encoder = ArticleEncoder(model, pooling)
+    encoder = PretrainedEncoder(model, pooling)
     encoder.precision = "fp32"
     return encoder.eval()
 
@@ -76,7 +76,7 @@ def test_calls_other_models_once_for_each_length(name, make_model, titles):
 
 def test_a_pack_may_be_longer_than_the_longest_title_of_the_model(make_model, padded_states):
     model = make_model("bert")
-    titles = Titles(torch.arange(1200) % 90 + 5, (4,) * 300)
+    titles = Texts(torch.arange(1200) % 90 + 5, (4,) * 300)
     expected = torch.cat(padded_states(copy.deepcopy(model), titles))
     torch.testing.assert_close(encoder_of(model)(titles)[0], expected, rtol=1e-4, atol=1e-5)
 
@@ -85,7 +85,7 @@ def test_a_title_gets_the_same_vector_in_any_company(make_model, titles):
     encoder = encoder_of(make_model("roberta"))
     together = encoder(titles)[1]
     for place, title in enumerate(titles.tokens.split(titles.lengths)):
-        alone = encoder(Titles(title, (len(title),)))[1]
+        alone = encoder(Texts(title, (len(title),)))[1]
         torch.testing.assert_close(together[place : place + 1], alone, rtol=1e-5, atol=1e-6)
 
 
@@ -154,7 +154,7 @@ def test_the_trial_leaves_mode_and_attention_as_they_were(make_model):
     for name in ("bert", "modernbert"):
         model = make_model(name).train()
         own = model.config._attn_implementation
-        encoder = ArticleEncoder(model, "cls")
+        encoder = PretrainedEncoder(model, "cls")
         assert model.training
         assert encoder._packs == (model.config._attn_implementation != own)
 

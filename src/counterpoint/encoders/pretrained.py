@@ -11,7 +11,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from counterpoint.encoders.tokens import Titles, Tokenizer
+from counterpoint.encoders.tokens import Texts, Tokenizer
 from counterpoint.errors import UsageError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def load_encoder(
     pooling: Pooling = "auto",
     dropout: float = 0.0,
     random_weights: bool = False,
-) -> "ArticleEncoder":
+) -> "PretrainedEncoder":
     """Return an article encoder from a hub name or a folder; weights are read from safetensors only.
 
     Args:
@@ -96,11 +96,11 @@ def load_encoder(
             if missing:
                 raise ValueError(f"its weights lack {missing[0]} ({len(missing)} missing)")
     mean = pooling == "mean" or (pooling == "auto" and "minilm" in name.lower())
-    return ArticleEncoder(model, "mean" if mean else "cls")
+    return PretrainedEncoder(model, "mean" if mean else "cls")
 
 
-class ArticleEncoder(nn.Module):
-    """Titles to vectors: a Hugging Face encoder over packed titles (paper 1, section 2.1).
+class PretrainedEncoder(nn.Module):
+    """Texts to vectors: a Hugging Face encoder over packed titles (paper 1, section 2.1).
 
     All titles of a batch go through the model as one long sequence, so linear layers see real tokens only;
     attention stays inside each title, in one product for each length. A model whose packed result differs
@@ -122,7 +122,7 @@ class ArticleEncoder(nn.Module):
         """Numbers in a vector."""
         return int(self.model.config.hidden_size)
 
-    def forward(self, titles: Titles) -> tuple[Float[Tensor, "tokens size"], Float[Tensor, "titles size"]]:
+    def forward(self, titles: Texts) -> tuple[Float[Tensor, "tokens size"], Float[Tensor, "titles size"]]:
         """Return the float32 states of all tokens and the pooled vector of each title."""
         device = titles.tokens.device
         half = self.precision == "bf16" or (self.precision == "auto" and bf16_is_fast(device))
@@ -155,18 +155,18 @@ def bf16_is_fast(device: torch.device) -> bool:
     return False
 
 
-def _packed_states(model: "PreTrainedModel", titles: Titles, first: int) -> Float[Tensor, "tokens size"]:
+def _packed_states(model: "PreTrainedModel", titles: Texts, first: int) -> Float[Tensor, "tokens size"]:
     """Return the states of all tokens from one call."""
     output = model(
         input_ids=titles.tokens[None],
         position_ids=titles.positions()[None] + first,
-        title_runs=tuple(titles.runs()),
+        text_runs=tuple(titles.runs()),
     )
     states: Tensor = output.last_hidden_state[0]
     return states
 
 
-def _states_by_length(model: "PreTrainedModel", titles: Titles, first: int) -> Float[Tensor, "tokens size"]:
+def _states_by_length(model: "PreTrainedModel", titles: Texts, first: int) -> Float[Tensor, "tokens size"]:
     """Return the states of all tokens from one call for each length."""
     return torch.cat(
         [
@@ -201,7 +201,7 @@ def _packs(model: "PreTrainedModel", first: int) -> bool:
         return False
     longest = min(_LONGEST_TRIED, getattr(model.config, "max_position_embeddings", _LONGEST_TRIED) - first)
     lengths = (3, 5, 5, longest)
-    titles = Titles(torch.arange(sum(lengths)) % 7 + 3, lengths)
+    titles = Texts(torch.arange(sum(lengths)) % 7 + 3, lengths)
     training, own = model.training, model.config._attn_implementation
     model.train(False)
     with torch.no_grad():
@@ -223,16 +223,16 @@ def _packed_attention(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
-    title_runs: Sequence[tuple[int, int, int]] | None = None,
+    text_runs: Sequence[tuple[int, int, int]] | None = None,
     **_: Any,
 ) -> tuple[Float[Tensor, "batch tokens heads size"], None]:
     """Attend inside each title: one product for each run of equally long titles.
 
-    A model that does not hand ``title_runs`` on attends over everything, and is found out when it is tried.
+    A model that does not hand ``text_runs`` on attends over everything, and is found out when it is tried.
     """
     heads, size = query.shape[1], query.shape[3]
     attended = []
-    for start, length, number in title_runs or [(0, query.shape[2], 1)]:
+    for start, length, number in text_runs or [(0, query.shape[2], 1)]:
         titles = [
             states[0, :, start : start + number * length].view(heads, number, length, size).transpose(0, 1)
             for states in (query, key, value)

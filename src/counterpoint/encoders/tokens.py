@@ -1,4 +1,4 @@
-"""Titles as word pieces: tokenised once, then handled without padding."""
+"""Texts as word pieces: tokenised once, then handled without padding."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -53,12 +53,12 @@ class Tokenizer:
 
 
 @dataclass(frozen=True)
-class Titles:
-    """Titles packed one after another, shortest first, so that no padding exists.
+class Texts:
+    """Texts packed one after another, shortest first, so that no padding exists.
 
     Attributes:
-        tokens: word-piece ids of all titles.
-        lengths: tokens of each title, ascending.
+        tokens: word-piece ids of all texts.
+        lengths: tokens of each text, ascending.
     """
 
     tokens: Int[Tensor, " tokens"]
@@ -68,7 +68,7 @@ class Titles:
         return len(self.lengths)
 
     def runs(self) -> Iterator[tuple[int, int, int]]:
-        """Yield (first token, length, number) for each run of titles that are equally long."""
+        """Yield (first token, length, number) for each run of texts that are equally long."""
         start, first = 0, 0
         for place, length in enumerate(self.lengths):
             if place + 1 == len(self.lengths) or self.lengths[place + 1] != length:
@@ -78,11 +78,11 @@ class Titles:
                 first = place + 1
 
     def positions(self) -> Int[Tensor, " tokens"]:
-        """Return each token's place in its title, from 0."""
+        """Return each token's place in its text, from 0."""
         return torch.cat([torch.arange(length).repeat(number) for _, length, number in self.runs()]).to(
             self.tokens.device
         )
 
-    def to(self, device: torch.device) -> "Titles":
-        """Return the titles on ``device``."""
-        return Titles(self.tokens.to(device), self.lengths)
+    def to(self, device: torch.device) -> "Texts":
+        """Return the texts on ``device``."""
+        return Texts(self.tokens.to(device), self.lengths)

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from counterpoint.encoders.tokens import Titles
+from counterpoint.encoders.tokens import Texts
 from counterpoint.errors import CounterpointError
 from counterpoint.news.data.arrays import ranges
 from counterpoint.news.data.store import UNKNOWN, Store
@@ -27,7 +27,7 @@ class Batch:
         tags: entity tag of each token, in the order of the packs; -100 for special tokens.
     """
 
-    packs: tuple[Titles, ...]
+    packs: tuple[Texts, ...]
     history: Int[Tensor, "clicks places"]
     candidates: Int[Tensor, "clicks candidates"]
     categories: Int[Tensor, " titles"]
@@ -149,7 +149,7 @@ class TrainingBatches:
 
     def _titles(
         self, articles: Int[np.ndarray, " titles"], seen: Bool[np.ndarray, " titles"]
-    ) -> tuple[tuple[Titles, ...], Int[np.ndarray, " tokens"]]:
+    ) -> tuple[tuple[Texts, ...], Int[np.ndarray, " tokens"]]:
         """Return the packs and all their tags."""
         packs, tags = [], []
         for part in (articles[seen], articles[~seen]):
@@ -169,7 +169,7 @@ def padded(
     return rows
 
 
-def packed(store: Store, articles: Int[np.ndarray, " titles"]) -> tuple[Titles, Int[np.ndarray, " tokens"]]:
+def packed(store: Store, articles: Int[np.ndarray, " titles"]) -> tuple[Texts, Int[np.ndarray, " tokens"]]:
     """Return the titles of ``articles``, which must be sorted by length, and their typed tags."""
     tokens, tags, lengths = store.titles(articles)
-    return Titles(torch.from_numpy(tokens.astype(np.int64)), tuple(lengths.tolist())), tags
+    return Texts(torch.from_numpy(tokens.astype(np.int64)), tuple(lengths.tolist())), tags

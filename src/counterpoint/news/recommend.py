@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from counterpoint.encoders.tokens import Titles, Tokenizer
+from counterpoint.encoders.tokens import Texts, Tokenizer
 from counterpoint.errors import UsageError, nearest
 from counterpoint.news.data.store import Store
 from counterpoint.news.models.recommender import Recommender
@@ -152,7 +152,7 @@ class NewsRecommender:
         for start in range(0, len(order), 256):
             block = [encoded[place].ids for place in order[start : start + 256]]
             tokens = torch.tensor([token for ids in block for token in ids], device=device)
-            pooled.append(self._model.encoder(Titles(tokens, tuple(map(len, block))))[1])
+            pooled.append(self._model.encoder(Texts(tokens, tuple(map(len, block))))[1])
         back = torch.empty(len(order), dtype=torch.long)
         back[torch.tensor(order)] = torch.arange(len(order))
         return torch.cat(pooled)[back.to(device)]

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from counterpoint.encoders.pretrained import ArticleEncoder, load_encoder
+from counterpoint.encoders.pretrained import PretrainedEncoder, load_encoder
 from counterpoint.news.batches import Batch
 from counterpoint.news.models.readers import AttentiveReader
 from counterpoint.news.models.scores import Dot, ScaledCosine
@@ -29,7 +29,7 @@ class Recommender(nn.Module):
 
     def __init__(
         self,
-        encoder: ArticleEncoder,
+        encoder: PretrainedEncoder,
         reader: AttentiveReader,
         score: Dot | ScaledCosine,
         category: Classification | None = None,
@@ -60,7 +60,9 @@ class Recommender(nn.Module):
         return losses
 
 
-def build(recipe: NewsRecipe, labels: Mapping[str, Sequence[str]], *, encoder: ArticleEncoder) -> Recommender:
+def build(
+    recipe: NewsRecipe, labels: Mapping[str, Sequence[str]], *, encoder: PretrainedEncoder
+) -> Recommender:
     """Return a recommender for a recipe; all but the encoder is drawn from torch's generator.
 
     Args:
@@ -80,7 +82,7 @@ def build(recipe: NewsRecipe, labels: Mapping[str, Sequence[str]], *, encoder: A
     )
 
 
-def pretrained_encoder(recipe: NewsRecipe) -> ArticleEncoder:
+def pretrained_encoder(recipe: NewsRecipe) -> PretrainedEncoder:
     """Return the encoder that a recipe starts from."""
     section = recipe.encoder
     return load_encoder(
