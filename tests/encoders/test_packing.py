@@ -117,12 +117,12 @@ def test_attention_drops_weights_and_keeps_their_mean(dtype):
     value = torch.ones(1, 2, 6, 8, dtype=dtype)
     attend = pretrained._packed_attention
     runs = ((0, 3, 2),)
-    plain, none = attend(nn.Module(), query, key, value, None, title_runs=runs)
+    plain, none = attend(nn.Module(), query, key, value, None, text_runs=runs)
     assert none is None
     assert plain.shape == (1, 6, 2, 8)
     torch.testing.assert_close(plain.float(), torch.ones(1, 6, 2, 8), rtol=0.02, atol=0)
     dropped = torch.stack(
-        [attend(nn.Module(), query, key, value, None, dropout=0.5, title_runs=runs)[0] for _ in range(200)]
+        [attend(nn.Module(), query, key, value, None, dropout=0.5, text_runs=runs)[0] for _ in range(200)]
     ).float()
     assert (dropped[0] != plain).any()
     torch.testing.assert_close(dropped.mean(0), torch.ones(1, 6, 2, 8), rtol=0.3, atol=0)
@@ -133,7 +133,7 @@ def test_attention_uses_the_given_scale():
     for dtype in (torch.float32, torch.bfloat16):
         states = [each.to(dtype) for each in (query, key, value)]
         given, _ = pretrained._packed_attention(
-            nn.Module(), *states, None, scaling=0.0, title_runs=((0, 4, 1),)
+            nn.Module(), *states, None, scaling=0.0, text_runs=((0, 4, 1),)
         )
         means = states[2].mean(2, keepdim=True).transpose(1, 2).expand(1, 4, 1, 8)
         torch.testing.assert_close(given, means, rtol=0.02, atol=0.01)
@@ -164,7 +164,7 @@ def test_a_model_that_drops_the_runs_is_not_packed(make_model, padded_states, ti
     plain = copy.deepcopy(model)
     forward = model.forward
 
-    def without_runs(input_ids, position_ids=None, title_runs=None):
+    def without_runs(input_ids, position_ids=None, text_runs=None):
         return forward(input_ids=input_ids, position_ids=position_ids)
 
     model.forward = without_runs
