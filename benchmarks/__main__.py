@@ -8,11 +8,12 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import balance, encoding, evaluation, metrics, preparing, training
+from benchmarks import balance, encoding, evaluation, frozen, metrics, preparing, training
 from benchmarks.measure import Ratio
 
 ALL = {
     "training": training.run,
+    "frozen": frozen.run,
     "balance": balance.run,
     "encoding": encoding.run,
     "evaluation": evaluation.run,

@@ -7,9 +7,10 @@ from benchmarks.measure import Ratio, interleaved
 from benchmarks.synthetic import store
 from counterpoint import api
 from counterpoint.encoders.pretrained import locate
-from counterpoint.news.models.recommender import untrained
+from counterpoint.news.features import FeatureReader
+from counterpoint.news.models.building import untrained_titles
 from counterpoint.news.recipe import NewsRecipe
-from counterpoint.news.scoring import encode_articles
+from counterpoint.news.scoring import encode_contents
 
 ARTICLES = 1_024
 
@@ -21,7 +22,7 @@ def run() -> list[Ratio]:
     recipe = api.read_recipe("bert")
     assert isinstance(recipe, NewsRecipe)
     data = store(20_000, 2_000)
-    model = untrained(recipe).eval()
+    titles, features = untrained_titles(recipe), FeatureReader(data, recipe)
     plain = AutoModel.from_pretrained(locate("minilm")).eval()
     articles = np.arange(1, ARTICLES + 1)
     padded, mask = _padded(data, articles)
@@ -36,10 +37,10 @@ def run() -> list[Ratio]:
         return torch.cat(vectors)
 
     seconds = interleaved(
-        {"ours": lambda: encode_articles(model, data, articles), "padded": baseline}, rounds=3
+        {"ours": lambda: encode_contents(titles, features, articles), "padded": baseline}, rounds=3
     )
-    index = encode_articles(model, data, articles)
-    ours = torch.nn.functional.normalize(index.pooled[torch.from_numpy(index.place[articles])], dim=-1)
+    contents = encode_contents(titles, features, articles)
+    ours = torch.nn.functional.normalize(contents.vectors[torch.from_numpy(contents.place[articles])], dim=-1)
     theirs = torch.nn.functional.normalize(baseline(), dim=-1)
     ranks = [(vectors[:32] @ vectors.T).flatten().argsort().argsort().double() for vectors in (ours, theirs)]
     correlation = float(torch.corrcoef(torch.stack(ranks))[0, 1])

@@ -11,7 +11,7 @@ from benchmarks.synthetic import store
 from counterpoint import api
 from counterpoint.encoders.pretrained import locate
 from counterpoint.news.evaluate import evaluate
-from counterpoint.news.models.recommender import untrained
+from counterpoint.news.models.building import fresh
 from counterpoint.news.recipe import NewsRecipe
 
 ARTICLES, IMPRESSIONS, SAMPLE = 4_242, 7_315, 12  # a tenth of MIND-small's dev set, with its ratio
@@ -25,7 +25,7 @@ def run() -> list[Ratio]:
     recipe = api.read_recipe("bert")
     assert isinstance(recipe, NewsRecipe)
     data = store(ARTICLES, IMPRESSIONS * DAYS // TRAINING_DAYS)
-    model = untrained(recipe).eval()
+    model = fresh(recipe, data).eval()
     start = time.perf_counter()
     evaluated = len(evaluate(model, recipe, data, "train", with_floors=False).ranking.per_impression["auc"])
     once = time.perf_counter() - start

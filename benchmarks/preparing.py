@@ -78,10 +78,8 @@ def _pandas(folder: Path) -> list[object]:
     columns = ["impression", "reader", "time", "history", "candidates"]
     table = pd.read_csv(folder / "behaviors.tsv", sep="\t", header=None, names=columns, quoting=3)
     table["time"] = pd.to_datetime(table["time"], format="%m/%d/%Y %I:%M:%S %p")
-    ids = {
-        line.split("\t", 1)[0]: row
-        for row, line in enumerate((folder / "news.tsv").open(encoding="utf-8"), 1)
-    }
+    with (folder / "news.tsv").open(encoding="utf-8") as news:
+        ids = {line.split("\t", 1)[0]: row for row, line in enumerate(news, 1)}
     rows: list[object] = []
     for row in table.itertuples():
         history = [ids[article] for article in row.history.split() if article in ids]

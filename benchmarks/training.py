@@ -8,9 +8,13 @@ from benchmarks.synthetic import store
 from counterpoint import api, balance
 from counterpoint.encoders.pretrained import locate
 from counterpoint.news.batches import Batch, TrainingBatches
-from counterpoint.news.models.recommender import Recommender, build, pretrained_encoder
+from counterpoint.news.models.building import fresh
+from counterpoint.news.models.readers import AttentiveReader
+from counterpoint.news.models.recommender import Recommender
 from counterpoint.news.recipe import NewsRecipe
+from counterpoint.tasks.classification import Classification
 from counterpoint.tasks.ranking import nce_loss
+from counterpoint.tasks.tagging import Tagging
 
 SLOTS, PADDED = 55, 20
 
@@ -25,11 +29,11 @@ class NaiveStep:
         self.model = model
 
     def __call__(self, batch: Batch) -> None:
-        titles = batch.packs[0]
+        titles = batch.packs[0].texts["title"].texts
         rows = nn.utils.rnn.pad_sequence(titles.tokens.split(titles.lengths), batch_first=True)
         rows = nn.functional.pad(rows, (0, PADDED - rows.shape[1]))
         tags = nn.utils.rnn.pad_sequence(
-            batch.tags.split(titles.lengths), batch_first=True, padding_value=-100
+            batch.labels["entities"].split(titles.lengths), batch_first=True, padding_value=-100
         )
         tags = nn.functional.pad(tags, (0, PADDED - tags.shape[1]), value=-100)
         history = nn.functional.pad(batch.history, (0, SLOTS - 5 - batch.history.shape[1]), value=-1)
@@ -42,17 +46,17 @@ class NaiveStep:
         states = self.encoder(input_ids=tokens, attention_mask=mask).last_hidden_state
         pooled = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
         vectors = self.model.score.articles(pooled).view(*slots.shape, -1)
-        weights = self.model.reader.attention.weights(
-            self.model.reader.attention.logits(vectors[:, :-5]), ~empty[:, :-5]
-        )
+        reader, heads = self.model.reader, self.model.heads
+        assert isinstance(reader, AttentiveReader)
+        weights = reader.attention.weights(reader.attention.logits(vectors[:, :-5]), ~empty[:, :-5])
         readers = self.model.score.readers(torch.einsum("rp,rps->rs", weights, vectors[:, :-5]))
         click = nce_loss(torch.einsum("rs,rcs->rc", readers, vectors[:, -5:]))
-        categories = batch.categories[place].masked_fill(empty.flatten(), -100)
+        categories = batch.labels["category"][place].masked_fill(empty.flatten(), -100)
         labels = tags[place].masked_fill(empty.flatten()[:, None], -100)
-        assert self.model.category is not None
-        assert self.model.entities is not None
-        loss: Tensor = click + self.model.category.loss(pooled, categories)
-        loss = loss + self.model.entities.loss(states.flatten(0, 1), labels.flatten(), len(tokens))
+        assert isinstance(heads["category"], Classification)
+        assert isinstance(heads["entities"], Tagging)
+        loss: Tensor = click + heads["category"].loss(pooled, categories)
+        loss = loss + heads["entities"].loss(states.flatten(0, 1), labels.flatten(), len(tokens))
         loss.backward()
         _clear(self.encoder)
         _clear(self.model)
@@ -65,7 +69,7 @@ def run() -> list[Ratio]:
     data = store(20_000, 2_000)
     batch = TrainingBatches(data, recipe).batch(0, 0)
     part = TrainingBatches(data, recipe.model_copy(update={"auxiliary_share": 0.25})).batch(0, 0)
-    model = build(recipe, data.labels, encoder=pretrained_encoder(recipe)).train()
+    model = fresh(recipe, data).train()
     naive = NaiveStep(model)
     summed, mtrec, pcgrad = balance.make("equal"), balance.make("mtrec"), balance.make("pcgrad")
 

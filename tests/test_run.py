@@ -15,7 +15,7 @@ def run(tmp_path):
 
 def test_a_run_says_what_it_was_told(run):
     facts = read_json(run.path / "run.json")
-    assert (facts["format"], facts["status"], facts["name"], facts["seed"]) == (1, "training", "mtrec", 0)
+    assert (facts["format"], facts["status"], facts["name"], facts["seed"]) == (2, "training", "mtrec", 0)
     assert facts["versions"]["torch"]
     assert tomllib.loads((run.path / "recipe.toml").read_text())["training"]["batch_size"] == 16
     opened = Run.open(run.path)
@@ -44,7 +44,7 @@ def test_a_folder_in_use_is_refused(run, tmp_path):
 def test_a_run_of_another_version_is_refused(run):
     write_json(run.path / "run.json", {**run.facts, "format": 7})
     with pytest.raises(
-        CounterpointError, match="a run of version 7, this program reads version 1; train again"
+        CounterpointError, match="a run of version 7, this program reads version 2; train again"
     ):
         Run.open(run.path)
 

@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from counterpoint.api import evaluate, load, prepare, read_recipe, report, submit, train
+    from counterpoint.experiment import compare
+    from counterpoint.search import tune
 
-__all__ = ["evaluate", "load", "prepare", "read_recipe", "report", "submit", "train"]
+__all__ = ["compare", "evaluate", "load", "prepare", "read_recipe", "report", "submit", "train", "tune"]
 
 
 def __getattr__(name: str) -> Any:
     """Import the functions when they are first asked for: PyTorch takes its time."""
     if name in __all__:
-        from counterpoint import api
+        from importlib import import_module
 
-        return getattr(api, name)
+        module = {"compare": "experiment", "tune": "search"}.get(name, "api")
+        return getattr(import_module(f"counterpoint.{module}"), name)
     raise AttributeError(f"module 'counterpoint' has no attribute {name!r}")

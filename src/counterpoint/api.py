@@ -1,17 +1,22 @@
 """What the commands do, as functions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from counterpoint import recipe as recipes
 from counterpoint import workload
 from counterpoint.errors import UsageError
+from counterpoint.evaluation.records import read_log, write_evaluation
 from counterpoint.evaluation.tables import Evaluation
-from counterpoint.files import write_json
 from counterpoint.progress import Progress, silent
 from counterpoint.recipe import Recipe
 from counterpoint.run import Run
+
+if TYPE_CHECKING:
+    from counterpoint.training.loop import Fitted
 
 
 def read_recipe(recipe: str | Path, settings: Sequence[str] = (), seed: int | None = None) -> Recipe:
@@ -51,7 +56,7 @@ def prepare(
 
     Args:
         data: the raw folder.
-        format: ``mind`` or ``logs``; found by itself.
+        format: ``mind``, ``ebnerd`` or ``logs``; found by itself.
         recipe: whose tokenizer and data settings shape the store.
         settings: ``key=value`` pairs that override the recipe.
         out: the store's folder; by default one in the cache.
@@ -79,6 +84,7 @@ def train(
     resume: bool = False,
     format: str | None = None,  # noqa: A002
     on_bad_row: Literal["stop", "skip"] = "stop",
+    observe: Callable[[int, float], None] | None = None,
     progress: Progress = silent,
 ) -> Run:
     """Train a recipe on data, which is prepared on first use; return the run.
@@ -92,6 +98,7 @@ def train(
         resume: go on with the run in ``out``, with its own recipe.
         format: of the raw folder; found by itself.
         on_bad_row: stop at the first malformed row, or set them aside.
+        observe: told the step and the metric that decides after each validation; may raise `StopTraining`.
         progress: told how far the work is.
 
     Raises:
@@ -100,6 +107,7 @@ def train(
     """
     from counterpoint import balance
     from counterpoint.training.loop import fit, make_accelerator
+    from counterpoint.training.memory import forget_peak
 
     resolved = read_recipe(recipe, settings, seed)
     folder = Path(out) if out is not None else Path("runs") / f"{resolved.name}-seed{resolved.training.seed}"
@@ -111,6 +119,7 @@ def train(
             return run
     else:
         Run.refuse_used(folder)
+    forget_peak()
     accelerator = make_accelerator()
     place = workload.find(resolved.workload)
     with accelerator.main_process_first():
@@ -118,11 +127,12 @@ def train(
             Path(data), resolved, format_name=format, out=None, on_bad_row=on_bad_row, progress=progress
         )
         trainee = place.trainee(resolved, store)
+        if observe is not None and trainee.validate is None:
+            raise UsageError(f"{data}: no validation split to watch; prepare it with data.validation_days=1.")
         if accelerator.is_main_process and not started:
             Run.create(folder, resolved, {"path": str(store.path.resolve()), "manifest": store.manifest})
     run = Run.open(folder)
-    parameters = sum(parameter.numel() for parameter in trainee.model.parameters())
-    fit(
+    fitted = fit(
         trainee.model,
         trainee.batches,
         resolved.training,
@@ -132,11 +142,12 @@ def train(
         save=trainee.save,
         validate=trainee.validate,
         metric=trainee.metric,
+        observe=observe,
         accelerator=accelerator,
         progress=progress,
     )
     if accelerator.is_main_process:
-        run.finish(parameters=parameters, **trainee.facts)
+        run.finish(**_facts(run, trainee, fitted))
     return run
 
 
@@ -149,6 +160,8 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a run's best model on a split, floors beside it, and keep the result in the run.
 
+    It is kept as ``evaluation-SPLIT.json`` and, impression by impression, as ``evaluation-SPLIT.parquet``.
+
     Args:
         run: the run's folder.
         data: a raw folder or a prepared store; by default the run's own.
@@ -157,9 +170,14 @@ def evaluate(
     """
     opened, resolved, model, store = _opened(run, data, progress)
     place = workload.find(resolved.workload)
-    evaluation = place.evaluate(model, resolved, store, split, progress)
-    write_json(opened.path / f"evaluation-{split}.json", evaluation)
-    return evaluation
+    evaluated = place.evaluate(model, resolved, store, split, progress)
+    evaluated.record["trained"] = opened.done
+    evaluated.record["data"] = {
+        "store": str(store.path.resolve()),
+        "fingerprint": store.manifest.get("fingerprints", {}).get(split),
+    }
+    write_evaluation(opened.path, evaluated)
+    return evaluated.record
 
 
 def submit(
@@ -200,6 +218,25 @@ def report(runs: Sequence[str | Path], *, out: str | Path | None = None) -> Path
 
     folders = [Run.open(Path(run)).path for run in runs]
     return write_report(folders, Path(out) if out is not None else folders[0] / "report.html")
+
+
+def _facts(run: Run, trainee: workload.Trainee, fitted: "Fitted") -> dict[str, Any]:
+    """Return what to note about a training: what it cost, what it reached, what it was given."""
+    from counterpoint.training.memory import peak_megabytes
+
+    parameters = list(trainee.model.parameters())
+    pace = read_log(run.path / "metrics.jsonl").get("seconds_per_step", {}).get("")
+    return {
+        "target": trainee.target,
+        "best": fitted.best,
+        "best step": fitted.best_step,
+        "seconds": fitted.seconds,
+        "seconds per step": None if pace is None else float(np.median(pace.values)),
+        "peak megabytes": peak_megabytes(),
+        "parameters": sum(parameter.numel() for parameter in parameters),
+        "parameters trained": sum(each.numel() for each in parameters if each.requires_grad),
+        **trainee.facts,
+    }
 
 
 def _opened(run: str | Path, data: str | Path | None, progress: Progress) -> tuple[Run, Recipe, Any, Any]:

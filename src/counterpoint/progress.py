@@ -12,3 +12,12 @@ class Progress(Protocol):
 
 def silent(label: str, done: int, total: int) -> None:
     """Show nothing."""
+
+
+def named(progress: Progress, name: str) -> Progress:
+    """Return ``progress`` with the name of what is being worked on before every label."""
+
+    def told(label: str, done: int, total: int) -> None:
+        progress(f"{name}: {label}", done, total)
+
+    return told

@@ -3,10 +3,19 @@
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar, get_args
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+from pydantic import SerializerFunctionWrapHandler as Handler
 
 from counterpoint.errors import UsageError, nearest
 
@@ -48,7 +57,27 @@ class Training(Section):
     validate_every: int | None = Field(None, ge=1, description="steps; default: each epoch")
     checkpoint_every: int = Field(200, ge=1, description="steps; also at each epoch's end")
     patience: int | None = Field(3, ge=1, description="validations without progress before stopping")
+    diagnose_every: int | None = Field(
+        None, ge=1, description="steps between those in which every task's own gradient is looked at"
+    )
     seed: int = Field(0, ge=0)
+
+
+class Range(Section):
+    """Where `counterpoint tune` looks for a number: whole ones if both ends are."""
+
+    low: int | float
+    high: int | float
+    log: bool = Field(False, description="evenly over the logarithms")
+    step: int | float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"low must be below high; {self.low} is not below {self.high}")
+        if self.log and (self.low <= 0 or self.step is not None):
+            raise ValueError("log needs a positive low and no step")
+        return self
 
 
 class Recipe(Section):
@@ -59,6 +88,36 @@ class Recipe(Section):
     workload: str
     balance: Balance = Balance()
     training: Training = Training()
+    tune: dict[str, Range | list[Any]] = Field(
+        {}, description="for `counterpoint tune`: a key's range {low, high, log, step}, or its choices"
+    )
+
+    @field_validator("tune", mode="before")
+    @classmethod
+    def _dotted(cls, given: Any) -> Any:
+        """Accept ``training.epochs = …`` with and without quotes: in TOML the latter is a nested table."""
+        return _flat(given) if isinstance(given, dict) else given
+
+    @model_validator(mode="after")
+    def _tunes_what_there_is(self) -> Self:
+        for key, choices in self.tune.items():
+            *place, last = key.split(".")
+            known = _keys(type(self), place)
+            # The options of a balancing method are not known here: whoever makes the method checks them.
+            if last not in known and place != ["balance"]:
+                raise ValueError(
+                    f"tune: there is no key {key!r}{nearest(key, _dotted_keys(type(self)))} to search"
+                )
+            if choices == []:
+                raise ValueError(f"tune: {key!r} has no choices; give some, or a range with low and high")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_an_empty_search(self, handler: Handler) -> dict[str, Any]:
+        written: dict[str, Any] = handler(self)
+        if not self.tune:
+            written.pop("tune", None)
+        return written
 
 
 AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
@@ -165,7 +224,8 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
-        replaces = key == "balance" and isinstance(value, dict) and "method" in value
+        # A method brings its own options, and a range its own ends: what stood below is not mixed in.
+        replaces = isinstance(value, dict) and ("method" in value or {"low", "high"} <= value.keys())
         merge = isinstance(old, dict) and isinstance(value, dict) and not replaces
         merged[key] = _merged(old, value) if merge else value  # type: ignore[arg-type]
     return merged
@@ -174,8 +234,35 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 def _keys(kind: type[BaseModel], place: list[str]) -> list[str]:
     """Return the keys that are known at ``place``."""
     for part in place:
-        annotation = kind.model_fields[part].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        section = _section(kind, part)
+        if section is None:
             return []
-        kind = annotation
+        kind = section
     return list(kind.model_fields)
+
+
+def _dotted_keys(kind: type[BaseModel]) -> list[str]:
+    """Return every key of the recipe as ``--set`` takes it."""
+    keys = []
+    for name in kind.model_fields:
+        section = _section(kind, name)
+        keys += [name] if section is None else [f"{name}.{key}" for key in _dotted_keys(section)]
+    return keys
+
+
+def _section(kind: type[BaseModel], name: str) -> type[BaseModel] | None:
+    """Return the section called ``name``, optional ones included; nothing if it is no section."""
+    field = kind.model_fields.get(name)
+    kinds = () if field is None else (field.annotation, *get_args(field.annotation))
+    return next((each for each in kinds if isinstance(each, type) and issubclass(each, BaseModel)), None)
+
+
+def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested tables as one table with dotted keys; ranges stay whole."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, dict) and not {"low", "high"} & value.keys():
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

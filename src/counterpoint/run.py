@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import tomllib
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.files import disk_errors, new_file, read_json, write_json
 from counterpoint.recipe import Recipe, to_toml
 
-FORMAT = 1
+FORMAT = 2
+_MISSING = object()
 _PACKAGES = ("counterpoint", "torch", "transformers", "accelerate", "polars", "numpy", "safetensors")
 
 
@@ -134,6 +136,42 @@ class Run:
         if not folder.is_dir():
             raise CounterpointError(f"{self.path}: no model yet; continue the training with --resume.")
         return folder
+
+
+def recipe_difference(
+    theirs: Mapping[str, Any], ours: Mapping[str, Any], apart: Collection[str] = ("summary",)
+) -> str | None:
+    """Return in words the first key, but for those ``apart``, in which two resolved recipes differ."""
+    return _difference(
+        *({key: value for key, value in recipe.items() if key not in apart} for recipe in (theirs, ours))
+    )
+
+
+def data_difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str | None:
+    """Return in words in what two stores differ, by their manifests; where they came from does not matter.
+
+    Fingerprints of the splits decide where both have them.
+    """
+    known = theirs.keys() | ours.keys()
+    kept = {"fingerprints"} if "fingerprints" in theirs and "fingerprints" in ours else known - {"source"}
+    found = _difference(
+        *({key: manifest[key] for key in kept if key in manifest} for manifest in (theirs, ours))
+    )
+    return found and f"data whose {found}"
+
+
+def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str | None:
+    """Return the first difference of two nested tables in words, its key in full."""
+    for key in sorted(theirs.keys() | ours.keys()):
+        there, here = theirs.get(key, _MISSING), ours.get(key, _MISSING)
+        if isinstance(there, Mapping) and isinstance(here, Mapping):
+            inside = _difference(there, here)
+            if inside is not None:
+                return f"{key}.{inside}"
+        elif there != here:
+            was, is_now = ("nothing" if value is _MISSING else repr(value) for value in (there, here))
+            return f"{key} {was}, not {is_now}"
+    return None
 
 
 def _now() -> str:

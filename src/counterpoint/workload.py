@@ -13,7 +13,7 @@ from counterpoint.recipe import Recipe
 if TYPE_CHECKING:
     from torch import nn
 
-    from counterpoint.evaluation.tables import Evaluation
+    from counterpoint.evaluation.tables import Evaluated
 
 _MODULES = {"news": "counterpoint.news.workload"}
 
@@ -78,8 +78,8 @@ class Workload(Protocol):
         """Return a model that ``Trainee.save`` wrote; the store takes over its label numbers."""
         ...
 
-    def evaluate(self, model: Any, recipe: Any, store: Any, split: str, progress: Progress) -> "Evaluation":
-        """Return metrics, floors, slices and counts of a split."""
+    def evaluate(self, model: Any, recipe: Any, store: Any, split: str, progress: Progress) -> "Evaluated":
+        """Return metrics, floors, slices and counts of a split, and the metrics of every impression."""
         ...
 
     def submit(

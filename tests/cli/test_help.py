@@ -4,10 +4,15 @@ from importlib.metadata import version
 
 import pytest
 
-COMMANDS = ["prepare", "train", "evaluate", "submit", "recommend", "report", "recipes", "simulate"]
+from counterpoint.recipe import builtin_names
+
+COMMANDS = [
+    *("prepare", "train", "evaluate", "submit", "recommend"),
+    *("compare", "tune", "report", "recipes", "simulate"),
+]
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, "simulate news"])
+@pytest.mark.parametrize("name", [*COMMANDS, "simulate news", "simulate ebnerd"])
 def test_every_command_has_help_with_an_example(name, command):
     result = command(*name.split(), "--help")
     assert result.code == 0
@@ -57,7 +62,7 @@ def test_the_commands_come_without_heavy_imports():
 def test_recipes(command):
     listed = command("recipes")
     assert listed.code == 0
-    assert [line.split()[0] for line in listed.out.splitlines()][:2] == ["bert", "bert-base"]
+    assert [line.split()[0] for line in listed.out.splitlines()] == builtin_names()
     printed = command("recipes", "mtrec")
     assert 'name = "mtrec"' in printed.out
     assert "max_history = 50" in printed.out

@@ -1,16 +1,7 @@
-import pytest
 import torch
 
 from counterpoint.encoders.attention import AdditiveAttention
-from counterpoint.news.models.readers import AttentiveReader
-
-
-@pytest.fixture
-def reader() -> AttentiveReader:
-    torch.manual_seed(0)
-    reader = AttentiveReader(size=2, query_size=2)
-    torch.nn.init.normal_(reader.cold)
-    return reader
+from counterpoint.encoders.tokens import Texts
 
 
 def test_weights_are_those_of_equation_one():
@@ -39,51 +30,12 @@ def test_weights_sum_to_one_and_padding_gets_none():
     torch.testing.assert_close(weights.sum(1), torch.tensor([1.0, 1.0, 0.0]))
 
 
-def test_reader_is_the_weighted_sum_of_the_history(reader):
-    articles = torch.randn(5, 2)
-    history = torch.tensor([[3, 1, 3], [4, -1, -1]])
-    vectors, weights = reader(articles, history)
-    logits = reader.attention.logits(articles)
-    expected = torch.softmax(logits[[3, 1, 3]], 0)
-    torch.testing.assert_close(weights[0], expected)
-    torch.testing.assert_close(vectors[0], expected @ articles[[3, 1, 3]])
-    torch.testing.assert_close(vectors[1], articles[4])
-    assert weights[1].tolist() == [1, 0, 0]
-
-
-def test_known_logits_and_more_padding_change_nothing(reader):
-    articles = torch.randn(5, 2)
-    history = torch.tensor([[3, 1], [4, -1], [-1, -1]])
-    vectors, weights = reader(articles, history)
-    further = torch.cat([history, torch.full((3, 2), -1)], 1)
-    again, longer = reader(articles, further, reader.attention.logits(articles))
-    torch.testing.assert_close(again, vectors)
-    torch.testing.assert_close(longer[:, :2], weights)
-
-
-def test_padding_is_not_the_article_it_is_looked_up_as(reader):
-    articles = torch.randn(5, 2)
-    other = articles.clone()
-    other[0] = 1e6
-    history = torch.tensor([[3, 1, -1]])
-    assert torch.equal(reader(articles, history)[0], reader(other, history)[0])
-
-
-@pytest.mark.parametrize("places", [0, 3])
-def test_readers_without_history_get_the_cold_vector_and_train_it(reader, places):
-    articles = torch.randn(5, 2, requires_grad=True)
-    vectors, weights = reader(articles, torch.full((2, places), -1))
-    assert torch.equal(vectors, reader.cold.expand(2, 2))
-    assert weights.shape == (2, places)
-    assert not weights.any()
-    vectors.sum().backward()
-    assert reader.cold.grad.tolist() == [2, 2]
-    assert articles.grad is None or not articles.grad.any()
-
-
-def test_gradients_are_finite_where_some_readers_are_cold(reader):
-    articles = torch.randn(5, 2, requires_grad=True)
-    reader(articles, torch.tensor([[1, 2], [-1, -1]]))[0].square().sum().backward()
-    for gradient in (articles.grad, *(parameter.grad for parameter in reader.parameters())):
-        assert gradient.isfinite().all()
-        assert gradient.any()
+def test_packed_texts_are_pooled_each_by_itself():
+    torch.manual_seed(0)
+    attention = AdditiveAttention(size=4, query_size=3)
+    texts = Texts(torch.zeros(10, dtype=torch.long), (1, 3, 3, 3))
+    states = torch.randn(10, 4)
+    pooled = attention.pool(states, texts)
+    for vector, text in zip(pooled, states.split(texts.lengths), strict=True):
+        torch.testing.assert_close(vector, torch.softmax(attention.logits(text), 0) @ text)
+    torch.testing.assert_close(pooled[0], states[0])

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from counterpoint.encoders import pretrained
+from counterpoint.encoders import packing, pretrained
 from counterpoint.encoders.pretrained import PretrainedEncoder
 from counterpoint.encoders.tokens import Texts
 
@@ -115,7 +115,7 @@ def test_attention_drops_weights_and_keeps_their_mean(dtype):
     torch.manual_seed(0)
     query, key = torch.randn(2, 1, 2, 6, 8).to(dtype)
     value = torch.ones(1, 2, 6, 8, dtype=dtype)
-    attend = pretrained._packed_attention
+    attend = packing.packed_attention
     runs = ((0, 3, 2),)
     plain, none = attend(nn.Module(), query, key, value, None, text_runs=runs)
     assert none is None
@@ -132,9 +132,7 @@ def test_attention_uses_the_given_scale():
     query, key, value = torch.randn(3, 1, 1, 4, 8, generator=torch.Generator().manual_seed(3))
     for dtype in (torch.float32, torch.bfloat16):
         states = [each.to(dtype) for each in (query, key, value)]
-        given, _ = pretrained._packed_attention(
-            nn.Module(), *states, None, scaling=0.0, text_runs=((0, 4, 1),)
-        )
+        given, _ = packing.packed_attention(nn.Module(), *states, None, scaling=0.0, text_runs=((0, 4, 1),))
         means = states[2].mean(2, keepdim=True).transpose(1, 2).expand(1, 4, 1, 8)
         torch.testing.assert_close(given, means, rtol=0.02, atol=0.01)
 

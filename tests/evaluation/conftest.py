@@ -53,7 +53,7 @@ def write_run(folder, *, name="mtrec", method="mtrec", seed=0, steps=3000, **eva
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
     facts = {
-        "format": 1,
+        "format": 2,
         "name": name,
         "status": "done",
         "seed": seed,

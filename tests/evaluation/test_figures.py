@@ -5,7 +5,17 @@ import numpy as np
 import pytest
 
 from counterpoint.errors import CounterpointError
-from counterpoint.evaluation.figures import POINTS, conflict_share, conflicts, curves, smoothed, thinned
+from counterpoint.evaluation.figures import (
+    POINTS,
+    Bar,
+    bars,
+    can_draw,
+    conflict_share,
+    conflicts,
+    curves,
+    smoothed,
+    thinned,
+)
 from counterpoint.evaluation.records import Series
 
 
@@ -94,3 +104,20 @@ def test_missing_packages_are_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "vl_convert", None)
     with pytest.raises(CounterpointError, match=r"pip install 'counterpoint\[report\]'"):
         curves("auc", [("mtrec", series([1, 2]))])
+
+
+def test_bars_begin_at_chance_and_lines_stand_for_the_floors():
+    values = [Bar("mtrec", 0.7, (0.65, 0.75)), Bar("bert", 0.6)]
+    figure = bars("auc", values, {"random": 0.5, "content": 0.55}, base=0.5)
+    assert figure.legend == ["mean and 95 % interval", "random", "content"]
+    assert (figure.svg.count("mtrec"), figure.svg.count("bert")) == (1, 1)
+    assert figure.svg.count('fill="var(--c0)"') == 2
+    assert (figure.svg.count('stroke="var(--c1)"'), figure.svg.count('stroke="var(--c2)"')) == (1, 1)
+    widths = [float(path) for path in re.findall(r'd="M[\d.]+,[\d.]+h([\d.]+)v9h', figure.svg)]
+    assert widths[0] == pytest.approx(2 * widths[1])  # 0.2 and 0.1 above chance
+
+
+def test_whether_charts_can_be_drawn_is_known_beforehand(monkeypatch):
+    assert can_draw()
+    monkeypatch.setattr("counterpoint.evaluation.figures._PACKAGES", ("altair", "no_such_package"))
+    assert not can_draw()

@@ -69,6 +69,31 @@ def test_popularity_equals_a_plain_count(test, train):
     assert popularity(test, [train]).tolist() == expected
 
 
+@given(splits, splits, st.integers(1, 9))
+def test_popularity_of_the_last_hours_equals_a_plain_count(test, train, seconds):
+    window = seconds * SECOND
+    known = events(train) + events(test)
+    expected = [
+        sum(clicked and other == article and time - window <= then < time for other, then, clicked in known)
+        for article, time, _ in events(test)
+    ]
+    assert popularity(test, [train], hours=seconds / 3600).tolist() == expected
+
+
+def test_a_click_leaves_the_window_when_it_is_older_than_it():
+    train = shown((0, {7: 1}), (1800, {7: 1}))
+    test = shown((3600, {7: 0}), (3601, {7: 0}), (5400, {7: 0}), (5401, {7: 0}))
+    assert popularity(test, [train], hours=1).tolist() == [2, 1, 1, 0]
+    assert popularity(test, [train], hours=0.5).tolist() == [1, 0, 0, 0]
+    assert popularity(test, [train]).tolist() == [2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("hours", [0, -1.5, float("nan")])
+def test_a_window_has_some_length(hours):
+    with pytest.raises(ValueError, match=f"Clicks of the last {hours} hours: give a positive number"):
+        popularity(shown((1, {0: 1})), hours=hours)
+
+
 @given(splits, splits, st.lists(st.integers(-5, 12), min_size=6, max_size=6))
 def test_recency_equals_a_plain_search(test, train, published_seconds):
     published = np.array(

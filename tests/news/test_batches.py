@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from counterpoint.errors import CounterpointError
-from counterpoint.news.batches import TrainingBatches, padded
+from counterpoint.news.batches import TrainingBatches
+from counterpoint.news.features import padded
 from counterpoint.tasks.classification import IGNORE
 
 WORDS = [
@@ -68,13 +69,28 @@ ROWS = [
 ]
 
 
+def titles_of(pack):
+    """The packed titles of a pack, whose order is the articles' own."""
+    assert pack.texts["title"].place is None
+    assert len(pack) == len(pack.texts["title"].texts)
+    return pack.texts["title"].texts
+
+
 def same(first, second):
-    return all(
-        torch.equal(getattr(first, name), getattr(second, name))
-        for name in ("history", "candidates", "categories", "tags")
-    ) and [(pack.lengths, pack.tokens.tolist()) for pack in first.packs] == [
-        (pack.lengths, pack.tokens.tolist()) for pack in second.packs
+    tensors = [
+        [
+            batch.history,
+            batch.candidates,
+            batch.readers,
+            batch.context,
+            *(batch.labels[task] for task in ("category", "entities")),
+            *(titles_of(pack).tokens for pack in batch.packs),
+        ]
+        for batch in (first, second)
     ]
+    return [titles_of(pack).lengths for pack in first.packs] == [
+        titles_of(pack).lengths for pack in second.packs
+    ] and all(torch.equal(mine, its) for mine, its in zip(*tensors, strict=True))
 
 
 def names(batch, store):
@@ -84,7 +100,8 @@ def names(batch, store):
     articles = dict(
         zip(map(tuple, np.split(tokens, np.cumsum(lengths)[:-1])), store.articles["article"], strict=True)
     )
-    found = [tuple(title.tolist()) for pack in batch.packs for title in pack.tokens.split(pack.lengths)]
+    packs = [titles_of(pack) for pack in batch.packs]
+    found = [tuple(title.tolist()) for pack in packs for title in pack.tokens.split(pack.lengths)]
     return [articles[title] for title in found]
 
 
@@ -188,16 +205,19 @@ def test_each_title_stands_once_with_its_category_and_tags(site, make_recipe):
         used = {name for history, candidates in told(batch, store) for name in history + candidates}
         assert used == set(titles)
         classes = {name: store.labels["category"].index(name) for name in CATEGORIES[:2]}
-        assert batch.categories.tolist() == [
-            classes.get(CATEGORIES[int(name[1:]) % 3], IGNORE) for name in titles
+        seen = titles[: len(batch.packs[0])]
+        assert len(seen) == round(share * len(titles))
+        assert batch.labels["category"].tolist() == [
+            classes.get(CATEGORIES[int(name[1:]) % 3], IGNORE) for name in seen
         ]
-        lengths = [length for pack in batch.packs for length in pack.lengths]
-        for name, tags in zip(titles, batch.tags.split(lengths), strict=True):
+        tags_of = batch.labels["entities"].split(titles_of(batch.packs[0]).lengths)
+        for name, tags in zip(seen, tags_of, strict=True):
             number = int(name[1:])
             entity = [1] if number % 2 else [0]
             assert tags.tolist() == [IGNORE, *entity, *[0] * (number % 4), IGNORE]
         for pack in batch.packs:
-            assert list(pack.lengths) == sorted(pack.lengths)
+            lengths = titles_of(pack).lengths
+            assert list(lengths) == sorted(lengths)
 
 
 def test_shares_of_processes_make_up_the_batch(site, make_recipe):
@@ -236,10 +256,79 @@ def test_typed_tags_keep_their_types(site, make_recipe):
     store = site(*ROWS)
     typed = TrainingBatches(store, make_recipe(entities={"scheme": "bio-typed"})).batch(0, 0)
     plain = TrainingBatches(store, make_recipe()).batch(0, 0)
-    assert torch.equal(torch.where(typed.tags > 0, 2 - typed.tags % 2, typed.tags), plain.tags)
+    tags = typed.labels["entities"]
+    assert torch.equal(torch.where(tags > 0, 2 - tags % 2, tags), plain.labels["entities"])
+    assert (tags > 0).any()
 
 
 def test_padded_puts_lists_into_rows():
     rows = padded(np.array([7, 8, 9]), np.array([2, 0, 1]))
     assert rows.tolist() == [[7, 8], [-1, -1], [9, -1]]
     assert padded(np.empty(0, dtype=np.int64), np.array([0, 0])).shape == (2, 0)
+
+
+def test_each_click_knows_its_reader_by_key(site, make_recipe):
+    store = site(*ROWS)
+    shown = store.impressions(store.split("train"))
+    keys = store.reader_keys().view(np.int64)
+    batches = TrainingBatches(store, make_recipe(training={"batch_size": 6}))
+    for epoch in range(3):
+        batch = batches.batch(epoch, 0)
+        for (history, (click, *_)), key in zip(told(batch, store), batch.readers.tolist(), strict=True):
+            (row,) = (
+                row
+                for row, (clicked, candidates) in enumerate(ROWS)
+                if f"{click}-1" in candidates and history == clicked.split()
+            )
+            assert key == keys[shown.reader[row]]
+    assert len(set(batch.readers.tolist())) == 5
+
+
+def test_candidates_come_with_their_context_at_the_impression(site, make_recipe):
+    store = site(
+        ("N1", "N3-1 N4-0"),
+        ("N1", "N3-0 N4-1"),
+        ("N2", "N3-1 N5-0"),
+    )
+    recipe = make_recipe(
+        tasks=["click"],
+        click={"context": ["clicks", "age"]},
+        data={"negatives": 1},
+        training={"batch_size": 3},
+    )
+    batch = TrainingBatches(store, recipe).batch(0, 0)
+    assert batch.context.shape == (3, 2, 2)
+    assert batch.context.dtype == torch.float32
+    # Impressions one minute apart; N3 and N4 were first shown at the first, N5 at the last.
+    clicks = {("N3", 2): 1, ("N3", 3): 1, ("N4", 3): 1}
+    age = {("N3", 2): 1, ("N4", 2): 1, ("N3", 3): 2}
+    seen = set()
+    for (history, candidates), context in zip(told(batch, store), batch.context, strict=True):
+        row = 3 if history == ["N2"] else 2 if candidates[0] == "N4" else 1
+        seen.add(row)
+        for article, (recent, hours) in zip(candidates, context.tolist(), strict=True):
+            assert recent == pytest.approx(np.log1p(clicks.get((article, row), 0)))
+            assert hours == pytest.approx(np.log1p(age.get((article, row), 0) / 60), abs=1e-6)
+    assert seen == {1, 2, 3}
+    assert TrainingBatches(store, make_recipe()).batch(0, 0).context.shape[2] == 0
+
+
+def test_a_pack_without_titles_is_as_long_as_its_articles(site, make_recipe):
+    store = site(*ROWS)
+    recipe = make_recipe(tasks=["click"], articles={"fields": ["article"]}, auxiliary_share=0.5)
+    batch = TrainingBatches(store, recipe).batch(0, 0)
+    assert [dict(pack.texts) for pack in batch.packs] == [{}, {}]
+    places = {*batch.history[batch.history >= 0].tolist(), *batch.candidates.flatten().tolist()}
+    assert sum(map(len, batch.packs)) == len(places) == max(places) + 1
+    assert batch.labels == {}
+
+
+def test_a_batch_moves_with_all_it_holds(site, make_recipe):
+    store = site(*ROWS)
+    recipe = make_recipe(articles={"fields": ["title", "category", "entities"]}, auxiliary_share=0.5)
+    moved = TrainingBatches(store, recipe).batch(0, 0).to(torch.device("meta"))
+    tensors = [moved.history, moved.candidates, moved.readers, moved.context, *moved.labels.values()]
+    for pack in moved.packs:
+        tensors += [pack.texts["title"].texts.tokens, pack.numbers["category"], pack.entities]
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    assert len(moved) == 4

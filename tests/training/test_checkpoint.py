@@ -3,6 +3,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from counterpoint import balance
 from counterpoint.errors import CounterpointError
@@ -129,6 +130,55 @@ def test_tied_parameters_can_be_saved(tmp_path):
     torch.nn.init.zeros_(model[0].weight)
     load_weights(model, tmp_path / "model.safetensors")
     assert torch.equal(model[1].weight, weight)
+
+
+class Adapted(torch.nn.Module):
+    """A module whose first layer stands elsewhere."""
+
+    def __init__(self):
+        super().__init__()
+        self.base, self.adapter = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+
+    def unsaved(self):
+        return {"base.weight", "base.bias"}
+
+
+@pytest.mark.parametrize("depth", [0, 2])
+def test_what_stands_elsewhere_is_neither_saved_nor_loaded(depth, tmp_path):
+    def nested():
+        module = Adapted()
+        for _ in range(depth):
+            module = torch.nn.Sequential(torch.nn.Linear(2, 2), module)
+        return module
+
+    model, other, file = nested(), nested(), tmp_path / "model.safetensors"
+    save_weights(model, file)
+    before = {name: value.clone() for name, value in other.state_dict().items()}
+    load_weights(other, file)
+    for name, value in other.state_dict().items():
+        elsewhere = "base." in name
+        assert torch.equal(value, (before if elsewhere else model.state_dict())[name])
+        assert (name in load_file(file)) is not elsewhere
+
+
+def test_a_module_under_two_names_is_saved_without_what_stands_elsewhere(tmp_path):
+    file, module = tmp_path / "model.safetensors", Adapted()
+    model = torch.nn.ModuleDict({"title": module, "body": module})
+    save_weights(model, file)
+    assert set(load_file(file)) == {
+        f"{field}.adapter.{part}" for field in ("title", "body") for part in ("weight", "bias")
+    }
+    adapter = module.adapter.weight.detach().clone()
+    torch.nn.init.zeros_(module.adapter.weight)
+    load_weights(model, file)
+    assert torch.equal(module.adapter.weight, adapter)
+
+
+def test_a_file_that_holds_what_stands_elsewhere_is_refused(tmp_path):
+    file = tmp_path / "model.safetensors"
+    save_file(Adapted().state_dict(), file)
+    with pytest.raises(CounterpointError, match=r"model \(it holds base\.bias, which stands elsewhere\)"):
+        load_weights(Adapted(), file)
 
 
 def test_a_log_is_cut_back_and_goes_on(tmp_path):

@@ -6,6 +6,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from counterpoint.cli.compare import compare
 from counterpoint.cli.evaluate import evaluate
 from counterpoint.cli.prepare import prepare
 from counterpoint.cli.recipes import recipes
@@ -14,6 +15,7 @@ from counterpoint.cli.report import report
 from counterpoint.cli.simulate import simulate
 from counterpoint.cli.submit import submit
 from counterpoint.cli.train import train
+from counterpoint.cli.tune import tune
 from counterpoint.errors import CounterpointError
 
 
@@ -37,7 +39,7 @@ app = typer.Typer(
     epilog="First steps: counterpoint simulate news --out demo-data, "
     "then counterpoint train mtrec --data demo-data",
 )
-for command in (prepare, train, evaluate, submit, recommend, report, recipes):
+for command in (prepare, train, evaluate, submit, recommend, compare, tune, report, recipes):
     app.command()(command)
 app.add_typer(simulate, name="simulate")
 

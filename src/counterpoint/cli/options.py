@@ -14,7 +14,7 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe; repeat for several."),
 ]
-Format = Annotated[str | None, typer.Option(help="mind or logs; found by itself.")]
+Format = Annotated[str | None, typer.Option(help="mind, ebnerd or logs; found by itself.")]
 OnBadRow = Annotated[
     Literal["stop", "skip"],
     typer.Option(help="stop at the first malformed row, or skip: set them aside in a file, counted."),

@@ -22,7 +22,8 @@ def prepare(
     """Read raw logs once into a store that training maps into memory.
 
     Understood are MIND (news.tsv and behaviors.tsv in train/, dev/ or valid/, test/, or in one folder, which
-    is split by day) and your own logs as CSV, JSON lines or Parquet, in the same layouts. Three rows of each:
+    is split by day), EB-NeRD (articles.parquet above train/, validation/, test/ with behaviors.parquet and
+    history.parquet) and your own logs as CSV, JSON lines or Parquet. Three rows of those:
 
     \b
     articles.csv
@@ -38,8 +39,9 @@ def prepare(
       2,r2,2026-03-02T12:30:00,,a1 a3,a3
       3,r1,2026-03-03T07:55:00,a1 a2,a3 a1,a1
 
-    Articles may also have subtitle, abstract, body, subcategory, sentiment and published (ISO 8601). In JSON
-    lines and Parquet, history, candidates and clicked are lists.
+    Articles may also have subtitle, abstract, body, subcategory, sentiment (negative, neutral, positive, or a
+    number from -1 to 1) and published (ISO 8601); impressions history_read_time (seconds) and history_scroll
+    (percent), as long as the history. In JSON lines and Parquet, lists are lists.
 
     Example: counterpoint prepare MINDsmall --out stores/mind
     """

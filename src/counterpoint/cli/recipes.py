@@ -19,5 +19,7 @@ def recipes(
 
         print(recipe.to_toml(api.read_recipe(name)), end="")
         return
-    for builtin in recipe.builtin_names():
-        print(f"{builtin:28} {recipe.read_table(builtin)['summary']}")
+    names = recipe.builtin_names()
+    width = max(map(len, names))
+    for builtin in names:
+        print(f"{builtin:{width}}  {recipe.read_table(builtin)['summary']}")

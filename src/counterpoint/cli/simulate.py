@@ -1,11 +1,15 @@
 """``counterpoint simulate``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from counterpoint.cli import show
+from counterpoint.errors import UsageError
+
+if TYPE_CHECKING:
+    from counterpoint.news.simulate import Simulation
 
 simulate = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Write simulated data whose truth is known."
@@ -44,6 +48,64 @@ def news(
             overwrite=overwrite,
             progress=lambda done, total: progress("simulating readers", done, total),
         )
+    _tell(simulation)
+
+
+@simulate.command()
+def ebnerd(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    like: Annotated[
+        Path | None, typer.Option(help="A real bundle without articles: simulate only those, for its ids.")
+    ] = None,
+    readers: Annotated[int, typer.Option(help="Readers.")] = 1_500,
+    articles: Annotated[int, typer.Option(help="Articles.")] = 800,
+    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+    days: Annotated[int, typer.Option(help="Days; the last quarter is the validation folder.")] = 8,
+    test_impressions: Annotated[int, typer.Option(help="Impressions of a test folder without clicks.")] = 0,
+    category_strength: Annotated[float, typer.Option(help="How much categories drive clicks.")] = 1.0,
+    sentiment_strength: Annotated[float, typer.Option(help="How much the titles' sentiment does.")] = 1.0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+) -> None:
+    """Write a simulated EB-NeRD bundle, or simulated articles for a real one that has none.
+
+    A wholly simulated bundle has the true click probabilities beside it. With --like, the logs are those of
+    the real bundle and the articles, being random, tell nothing about its clicks.
+
+    Example: counterpoint simulate ebnerd --readers 1500 --articles 800 --seed 0 --out simulated-ebnerd
+    """
+    from counterpoint.news.simulate_ebnerd import simulate_articles_like, simulate_ebnerd
+
+    with show.progress() as progress:
+        if like is None:
+            simulation = simulate_ebnerd(
+                out,
+                readers=readers,
+                articles=articles,
+                seed=seed,
+                days=days,
+                test_impressions=test_impressions,
+                category_strength=category_strength,
+                sentiment_strength=sentiment_strength,
+                overwrite=overwrite,
+                progress=progress,
+            )
+        else:
+            _must_be_default(context, {"like", "out", "seed", "overwrite"})
+            simulation = simulate_articles_like(like, out, seed=seed, overwrite=overwrite, progress=progress)
+    _tell(simulation)
+
+
+def _must_be_default(context: typer.Context, allowed: set[str]) -> None:
+    """Refuse options that would be ignored."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name not in allowed and source is not None and source.name == "COMMANDLINE":
+            option = name.replace("_", "-")
+            raise UsageError(f"--{option}: of no use with --like, whose logs are given; leave it out.")
+
+
+def _tell(simulation: "Simulation") -> None:
     for name, count in simulation.counts.items():
         print(f"{count:>12,}  {name}")
     show.say(f"simulated data: {simulation.folder}")

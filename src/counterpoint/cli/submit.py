@@ -14,7 +14,7 @@ def submit(
     split: Annotated[str | None, typer.Option(help="Default: the unlabelled split, else test.")] = None,
     out: Annotated[Path, typer.Option(help="The zip.")] = Path("prediction.zip"),
 ) -> None:
-    """Write a run's predictions as MIND's prediction.txt in a zip, read it back and check it.
+    """Write a run's predictions as MIND's prediction.txt or EB-NeRD's predictions.txt in a zip, and check it.
 
     Example: counterpoint submit runs/mtrec-seed0 --data MINDlarge --out prediction.zip
     """

@@ -1,8 +1,12 @@
 """Additive attention over a ragged set of vectors."""
 
+from collections.abc import Iterator
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+
+from counterpoint.encoders.tokens import Texts
 
 
 class AdditiveAttention(nn.Module):
@@ -33,3 +37,21 @@ class AdditiveAttention(nn.Module):
         lowest = torch.finfo(logits.dtype).min
         weights = torch.softmax(logits.masked_fill(~real, lowest), dim=-1)
         return weights.masked_fill(~real, 0.0)
+
+    def pool(self, states: Float[Tensor, "tokens size"], texts: Texts) -> Float[Tensor, "texts size"]:
+        """Return the weighted sum of the states of each packed text."""
+        logits = blocks(self.logits(states)[:, None], texts)
+        return torch.cat(
+            [
+                (torch.softmax(logit, dim=1) * block).sum(1)
+                for logit, block in zip(logits, blocks(states, texts), strict=True)
+            ]
+        )
+
+
+def blocks(
+    states: Float[Tensor, "tokens size"], texts: Texts
+) -> Iterator[Float[Tensor, "texts length size"]]:
+    """Yield the states of packed texts, those of equally long texts together."""
+    for start, length, number in texts.runs():
+        yield states[start : start + number * length].view(number, length, states.shape[1])

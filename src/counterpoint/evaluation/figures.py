@@ -1,8 +1,9 @@
 """The charts of a report, as SVG that needs no script and follows the page's light or dark scheme."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from counterpoint.errors import CounterpointError
 from counterpoint.evaluation.records import Series
 
 POINTS = 1500  # drawn in one chart: more cannot be told apart and only weigh the page down
+MISSING = "The charts of a report need two more packages: pip install 'counterpoint[report]'."
+_PACKAGES = ("altair", "vl_convert")
 COLORS = 8  # --c0 … --c7, which the page defines for both schemes
 
 
@@ -28,6 +31,20 @@ class Figure:
     title: str
     svg: str
     legend: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A value with its 95 % interval, where that is known."""
+
+    name: str
+    value: float
+    limits: tuple[float, float] | None = None
+
+
+def can_draw() -> bool:
+    """Return whether the packages that draw are installed."""
+    return all(find_spec(package) is not None for package in _PACKAGES)
 
 
 def thinned(series: Series, points: int) -> Series:
@@ -115,6 +132,60 @@ def curves(
     return Figure(title, _svg(alt, chart), names if len(names) > 1 else ())
 
 
+def bars(title: str, values: Sequence[Bar], lines: Mapping[str, float], *, base: float = 0.0) -> Figure:
+    """Draw a horizontal bar for each value, its interval over it, and vertical lines to be beaten.
+
+    Args:
+        title: what is drawn.
+        values: the bars, from above.
+        lines: by name.
+        base: where the bars begin: what chance reaches, so that their length is what was gained over it.
+
+    Raises:
+        CounterpointError: the packages that draw are not installed.
+    """
+    alt = _altair()
+    limits = [bar.limits or (bar.value, bar.value) for bar in values]
+    rows = [
+        {
+            "row": row,
+            "value": bar.value,
+            "base": base,
+            "low": low,
+            "high": high,
+            "text": f"{bar.name}  {bar.value:.4f}",
+        }
+        for row, (bar, (low, high)) in enumerate(zip(values, limits, strict=True))
+    ]
+    known = [
+        base,
+        *lines.values(),
+        *(bar.value for bar in values),
+        *(limit for pair in limits for limit in pair),
+    ]
+    reach = alt.Scale(domain=[min(known), max(known) + 0.04 * (max(known) - min(known))], nice=False)
+    x = {"scale": reach, "title": None, "axis": alt.Axis(tickCount=4, format="~g")}
+    y = alt.Y("row:O", axis=None, scale=alt.Scale(paddingInner=0, paddingOuter=0.1))
+    chart = alt.Chart(alt.Data(values=rows)).encode(y=y)
+    names = ["mean and 95 % interval", *lines]
+    rules = [{"x": value, "name": number} for number, value in enumerate(lines.values(), 1)]
+    drawn = alt.layer(
+        chart.mark_bar(aria=False, height=9, yOffset=7, opacity=0.75, color="var(--c0)").encode(
+            x=alt.X("base:Q", **x), x2="value:Q"
+        ),
+        chart.mark_rule(aria=False, yOffset=7, strokeWidth=1.6, color="currentColor").encode(
+            x=alt.X("low:Q", **x), x2="high:Q"
+        ),
+        alt.Chart(alt.Data(values=rules))
+        .mark_rule(aria=False, strokeDash=[3, 3], strokeWidth=1.4)
+        .encode(x=alt.X("x:Q", **x), color=_color(alt, "name:N", list(range(len(names))))),
+        chart.mark_text(aria=False, align="left", dx=2, dy=-6, fontSize=11, color="currentColor").encode(
+            x=alt.value(0), text="text:N"
+        ),
+    )
+    return Figure(title, _svg(alt, drawn, height=34 * len(rows) + 30), names)
+
+
 def conflicts(title: str, cosines: Series) -> Figure:
     """Draw the cosine of two gradients at every step around the line of no conflict (MTRec, Fig. 5).
 
@@ -152,9 +223,7 @@ def _altair() -> Any:
         import altair
         import vl_convert  # noqa: F401  # altair finds it by itself, but late and with advice of its own
     except ImportError:
-        raise CounterpointError(
-            "The charts of a report need two more packages: pip install 'counterpoint[report]'."
-        ) from None
+        raise CounterpointError(MISSING) from None
     return altair
 
 
@@ -167,9 +236,9 @@ def _color(alt: Any, field: str, values: Sequence[int]) -> Any:
     return alt.Color(field, scale=alt.Scale(domain=list(values), range=colors), legend=None)
 
 
-def _svg(alt: Any, chart: Any) -> str:
+def _svg(alt: Any, chart: Any, height: int = 210) -> str:
     styled = chart.properties(
-        width=340, height=210, autosize=alt.AutoSizeParams(type="fit", contains="padding")
+        width=340, height=height, autosize=alt.AutoSizeParams(type="fit", contains="padding")
     ).configure(
         background="transparent",
         padding=4,

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 UNKNOWN_TIME = int(np.iinfo(np.int64).max)
+_HOUR = 3_600_000_000  # microseconds
 
 
 @dataclass(frozen=True)
@@ -55,25 +56,42 @@ def random_scores(candidates: int, *, seed: int = 0) -> Float[np.ndarray, " cand
     return np.random.default_rng(seed).random(candidates)
 
 
-def popularity(shown: Shown, earlier: Sequence[Shown] = ()) -> Float[np.ndarray, " candidates"]:
+def popularity(
+    shown: Shown, earlier: Sequence[Shown] = (), *, hours: float | None = None
+) -> Float[np.ndarray, " candidates"]:
     """Count the clicks each candidate had received before its impression.
 
     Clicks of ``earlier`` and of ``shown`` itself count when their time is strictly before the impression's:
     neither its own clicks nor simultaneous ones can leak into the score. Memory is linear in the number of
     candidates.
+
+    Args:
+        shown: the impressions to score.
+        earlier: impressions whose clicks count too.
+        hours: count a click only if it is at most so old, now − hours ≤ click < now; without it, any.
+
+    Raises:
+        ValueError: ``hours`` is not positive.
     """
+    if hours is not None and not hours > 0:
+        raise ValueError(f"Clicks of the last {hours} hours: give a positive number.")
     known = (*earlier, shown)
     clicked_articles = np.concatenate([part.articles[part.clicked] for part in known]).astype(np.int64)
     clicked_at = np.concatenate([part.per_candidate(part.times)[part.clicked] for part in known])
     # Numbering the moments makes room for article and moment in one 64-bit key, so that one sorted array
-    # answers every question "how many clicks on this article before this moment".
+    # answers every question "how many clicks on this article before this moment"; a window asks it twice.
     moments = np.unique(clicked_at)
     width = len(moments) + 1
     clicks = np.sort(clicked_articles * width + np.searchsorted(moments, clicked_at))
     articles = shown.articles.astype(np.int64) * width
-    now = shown.per_candidate(np.searchsorted(moments, shown.times))
-    before_all, before_now = np.searchsorted(clicks, articles), np.searchsorted(clicks, articles + now)
-    clicks_so_far: Float[np.ndarray, " candidates"] = (before_now - before_all).astype(np.float64)
+    now = np.searchsorted(moments, shown.times)
+    since = (
+        np.zeros_like(now) if hours is None else np.searchsorted(moments, shown.times - round(hours * _HOUR))
+    )
+    before_window, before_now = (
+        np.searchsorted(clicks, articles + shown.per_candidate(moment)) for moment in (since, now)
+    )
+    clicks_so_far: Float[np.ndarray, " candidates"] = (before_now - before_window).astype(np.float64)
     return clicks_so_far
 
 

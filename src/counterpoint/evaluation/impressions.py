@@ -55,13 +55,17 @@ class Ranking:
 
 
 def ranks(
-    scores: Float[np.ndarray, " candidates"], offsets: Int[np.ndarray, " impressions+1"], *, seed: int = 0
+    scores: Float[np.ndarray, " candidates"],
+    offsets: Int[np.ndarray, " impressions+1"],
+    *,
+    seed: int | np.random.Generator = 0,
 ) -> Int[np.ndarray, " candidates"]:
     """Rank the candidates of each impression by falling score, 1 being the best.
 
     Each impression gets a permutation of 1 … its size, at the candidates' own positions: what a submission
     holds. Equal scores are ordered by random keys drawn from ``seed``, so neither the order of the
-    candidates nor their labels can decide a tie, and the same call gives the same ranks.
+    candidates nor their labels can decide a tie, and the same call gives the same ranks. A split may be
+    ranked block by block with one generator.
 
     Raises:
         CounterpointError: a score is infinite or not a number.

@@ -1,4 +1,4 @@
-"""What a run folder tells about its run, read once for the report."""
+"""What a run folder tells about its run: its evaluations as they are written, all else as it is read."""
 
 import json
 import tomllib
@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import polars as pl
 from jaxtyping import Float, Int
 from pydantic import TypeAdapter, ValidationError
 
 from counterpoint.errors import CounterpointError
-from counterpoint.evaluation.tables import Evaluation
-from counterpoint.files import read_json
+from counterpoint.evaluation.tables import Evaluated, Evaluation
+from counterpoint.files import new_file, read_json, write_json
 
 Content = TypeVar("Content")
 
@@ -97,8 +98,8 @@ def read_run(folder: Path) -> Run:
         recipe=recipe,
         settings=settings,
         facts=facts,
-        training=_read_log(folder / "metrics.jsonl"),
-        balance=_read_log(folder / "balance.jsonl"),
+        training=read_log(folder / "metrics.jsonl"),
+        balance=read_log(folder / "balance.jsonl"),
         evaluations=_read_evaluations(folder),
     )
     if not (run.facts or run.recipe or run.training or run.balance or run.evaluations):
@@ -106,6 +107,61 @@ def read_run(folder: Path) -> Run:
             f"{folder}: not the folder of a run; give the one that `train` wrote with --out."
         )
     return run
+
+
+def read_log(path: Path) -> Log:
+    """Read a log of one JSON object per line, keeping only numbers, column by column; without it, nothing.
+
+    A run that was resumed may have logged a step twice: the later line is the one that counts.
+    """
+    columns: dict[tuple[str, str], tuple[array[int], array[float]]] = {}
+    for line in _json_lines(path) if path.exists() else ():
+        step = line.get("step")
+        for field, entries in line.items():
+            named = entries if isinstance(entries, dict) else {"": entries}
+            for name, value in named.items():
+                if isinstance(value, int | float) and isinstance(step, int) and field != "step":
+                    steps, values = columns.setdefault((field, name), (array("q"), array("d")))
+                    steps.append(step)
+                    values.append(value)
+    log: dict[str, dict[str, Series]] = {}
+    for (field, name), (steps, values) in columns.items():
+        series = _in_order(np.array(steps), np.array(values))
+        if len(series.steps):
+            log.setdefault(field, {})[name] = series
+    return log
+
+
+def write_evaluation(folder: Path, evaluated: Evaluated) -> None:
+    """Keep an evaluation in its run: ``evaluation-SPLIT.json`` and, by impression, a table of that name.
+
+    The table (Parquet) has the impressions' numbers in the split's order (``impression``) and a column for
+    each metric, null where an impression is not scored. It is written first: where there is a record, there
+    is its table.
+    """
+    split = evaluated.record["split"]
+    table = pl.DataFrame(evaluated.per_impression)
+    table = table.with_columns(pl.all().fill_nan(None)).with_row_index("impression")
+    with new_file(folder / f"evaluation-{split}.parquet") as file:
+        table.write_parquet(file)
+    write_json(folder / f"evaluation-{split}.json", evaluated.record)
+
+
+def read_per_impression(folder: Path, split: str) -> dict[str, Float[np.ndarray, " impressions"]]:
+    """Return the metrics of every impression that `write_evaluation` kept, NaN where one is not scored.
+
+    Raises:
+        CounterpointError: they are missing or broken.
+    """
+    path = folder / f"evaluation-{split}.parquet"
+    try:
+        table = pl.read_parquet(path, glob=False).drop("impression")
+    except (OSError, pl.exceptions.PolarsError) as error:
+        reason = str(error).splitlines()[0]
+        raise CounterpointError(
+            f"{path}: missing or cut short ({reason}); run counterpoint evaluate {folder} --split {split}."
+        ) from None
+    return {column.name: column.cast(pl.Float64).fill_null(np.nan).to_numpy() for column in table}
 
 
 def grouped(runs: Sequence[Run]) -> list[Group]:
@@ -134,29 +190,6 @@ def _read_recipe(path: Path) -> tuple[str, dict[str, Any]]:
         return text, tomllib.loads(text)
     except ValueError as error:
         raise CounterpointError(f"{path}: not valid TOML ({error}); correct that line.") from None
-
-
-def _read_log(path: Path) -> Log:
-    """Read a log of one JSON object per line, keeping only numbers, column by column.
-
-    A run that was resumed may have logged a step twice: the later line is the one that counts.
-    """
-    columns: dict[tuple[str, str], tuple[array[int], array[float]]] = {}
-    for line in _json_lines(path) if path.exists() else ():
-        step = line.get("step")
-        for field, entries in line.items():
-            named = entries if isinstance(entries, dict) else {"": entries}
-            for name, value in named.items():
-                if isinstance(value, int | float) and isinstance(step, int) and field != "step":
-                    steps, values = columns.setdefault((field, name), (array("q"), array("d")))
-                    steps.append(step)
-                    values.append(value)
-    log: dict[str, dict[str, Series]] = {}
-    for (field, name), (steps, values) in columns.items():
-        series = _in_order(np.array(steps), np.array(values))
-        if len(series.steps):
-            log.setdefault(field, {})[name] = series
-    return log
 
 
 def _in_order(steps: Int[np.ndarray, " points"], values: Float[np.ndarray, " points"]) -> Series:

@@ -5,14 +5,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from counterpoint.errors import UsageError
-from counterpoint.evaluation import page
-from counterpoint.evaluation.figures import Figure, conflicts, curves, smoothed
+from counterpoint import ablation
+from counterpoint.errors import CounterpointError, UsageError
+from counterpoint.evaluation import page, side_by_side
+from counterpoint.evaluation.compare import compare_groups, is_simulated
+from counterpoint.evaluation.figures import Bar, Figure, bars, conflicts, curves, smoothed
 from counterpoint.evaluation.impressions import METRICS
 from counterpoint.evaluation.page import Html
+from counterpoint.evaluation.payoff import auxiliaries
 from counterpoint.evaluation.records import Group, Run, grouped, read_run
 from counterpoint.evaluation.tables import (
     Evaluation,
+    Kind,
     Row,
     Value,
     best,
@@ -26,7 +30,15 @@ from counterpoint.files import new_file
 _PAIRS = 6  # cosine charts of one run: with eight tasks there are 28 pairs
 
 
-def write_report(runs: Sequence[Path], out: Path, *, title: str | None = None) -> Path:
+def write_report(
+    runs: Sequence[Path],
+    out: Path,
+    *,
+    title: str | None = None,
+    baseline: str | None = None,
+    metric: str | None = None,
+    figures: Sequence[ablation.Figure] = (),
+) -> Path:
     """Write the report of some run folders and return where it stands.
 
     Runs of one recipe with different seeds become one row, mean ± sample standard deviation. What a run
@@ -36,6 +48,9 @@ def write_report(runs: Sequence[Path], out: Path, *, title: str | None = None) -
         runs: the run folders, at least one.
         out: the page to write; an older one is replaced.
         title: of the page; by default the recipes' names.
+        baseline: the recipe that others are set against; by default the first.
+        metric: that decides between them; by default the first by impression.
+        figures: to draw of the logs beside the usual ones.
 
     Raises:
         UsageError: there are no runs.
@@ -52,11 +67,14 @@ def write_report(runs: Sequence[Path], out: Path, *, title: str | None = None) -
         if len(read) > 1
         else _state(read[0])
     )
-    if any(_manifest(run).get("simulated") for run in read):
+    if any(map(is_simulated, read)):
         subtitle += ", on simulated data"
     content = [
         _warnings(groups),
         *_results(groups),
+        *_comparisons(groups, baseline, metric),
+        *_chosen(groups, figures),
+        *_editorial(groups),
         *_slices(groups),
         page.section("Losses", page.figures(_series_by_name(groups, "losses", noisy=True))),
         page.section("Validation", page.figures(_series_by_name(groups, "validation"))),
@@ -150,6 +168,77 @@ def _results(groups: Sequence[Group]) -> Iterator[Html]:
             notes.append("± is the sample standard deviation over seeds.")
         note = page.element("p", page.text(" ".join(notes)), class_="note")
         yield page.section(f"Results, {split}", results_table(rows), note)
+
+
+def _comparisons(groups: Sequence[Group], baseline: str | None, metric: str | None) -> Iterator[Html]:
+    """Bars, differences and what the auxiliary tasks bring, where several recipes were evaluated."""
+    for split, evaluations in _splits(groups):
+        evaluated = [group for group in groups if len(evaluations.get(group.label, ())) == len(group.runs)]
+        if len(evaluated) < 2:
+            continue
+        kept = all(
+            (run.folder / f"evaluation-{split}.parquet").is_file()
+            for group in evaluated
+            for run in group.runs
+        )
+        chosen = baseline if baseline in {group.label for group in evaluated} else None
+        try:
+            compared = (
+                compare_groups(evaluated, baseline=chosen, split=split, metric=metric) if kept else None
+            )
+        except CounterpointError as error:
+            yield page.section(
+                f"Against each other, {split}", page.element("p", page.text(error), class_="alarm")
+            )
+            continue
+        limits = {each.row.name: each.limits for each in compared.contenders} if compared else {}
+        yield page.section(f"Side by side, {split}", page.figures(_bars(comparison(evaluations), limits)))
+        if compared:
+            yield side_by_side.section(side_by_side.differences(compared))
+            yield side_by_side.section(side_by_side.payoffs(compared))
+            yield side_by_side.section(side_by_side.costs(compared))
+
+
+def _bars(rows: Sequence[Row], limits: Mapping[str, Mapping[str, tuple[float, float]]]) -> Iterator[Figure]:
+    """One chart for each metric that the floors have too; bars begin at what chance reaches."""
+    floors = {row.name: row.values for row in rows if row.kind is Kind.FLOOR}
+    for metric in metric_names(rows):
+        lines = {name: values[metric].mean for name, values in floors.items() if metric in values}
+        values = [
+            Bar(row.name, value.mean, limits.get(row.name, {}).get(metric, value.limits))
+            for row in rows
+            if row.kind is Kind.MODEL and (value := row.values.get(metric)) and not math.isnan(value.mean)
+        ]
+        if values and lines:
+            yield bars(metric, values, lines, base=lines.get("random", 0.0))
+
+
+def _chosen(groups: Sequence[Group], figures: Sequence[ablation.Figure]) -> Iterator[Html]:
+    """Draw the figures that an ablation asks for."""
+    for figure in figures:
+        chosen = [group for group in groups if not figure.recipes or group.label in figure.recipes]
+        drawn = (
+            _cosines(chosen)
+            if figure.draws == "cosine"
+            else _series_by_name(chosen, figure.draws, noisy=figure.draws == "losses")
+        )
+        yield page.section(figure.title, page.figures(drawn))
+
+
+def _cosines(groups: Sequence[Group]) -> list[Figure]:
+    """The cosine of the target's gradient and the auxiliaries', moving mean, a line for each run."""
+    lines = [
+        (group.label, smoothed(found.cosine))
+        for group in groups
+        for run in group.runs
+        if (found := auxiliaries(run)) and found.cosine
+    ]
+    return [curves("cosine, moving mean", lines)] if lines else []
+
+
+def _editorial(groups: Sequence[Group]) -> Iterator[Html]:
+    for split, evaluations in _splits(groups):
+        yield side_by_side.section(side_by_side.editorial(evaluations, split))
 
 
 def _slices(groups: Sequence[Group]) -> Iterator[Html]:

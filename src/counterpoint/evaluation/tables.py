@@ -4,8 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
+from jaxtyping import Float
 from rich.table import Table
 from rich.text import Text
 from typing_extensions import TypedDict
@@ -25,8 +27,11 @@ class Evaluation(TypedDict, total=False):
         intervals: 95 % limits of some of them.
         floors: the metrics of each floor on the same impressions.
         slices: metrics, and the number of impressions, of parts of the split.
+        editorial: by ranking (``model``, ``clicks``, a floor's name), what it would put before the readers.
         counts: impressions scored, skipped, and whatever else was counted.
         warnings: sentences for the reader of the report.
+        data: ``store``, where the prepared store stands, and the split's ``fingerprint``, where it has one.
+        trained: whether the run's training had come to its end.
     """
 
     split: str
@@ -34,8 +39,40 @@ class Evaluation(TypedDict, total=False):
     intervals: dict[str, tuple[float, float]]
     floors: dict[str, dict[str, float | None]]
     slices: dict[str, dict[str, float | None]]
+    editorial: dict[str, dict[str, float | None]]
     counts: dict[str, Any]
     warnings: list[str]
+    data: dict[str, Any]
+    trained: bool
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An evaluation and what it was averaged from.
+
+    Attributes:
+        record: what the evaluation file holds.
+        per_impression: from a metric's name, or ``floor/NAME/metric``, to its value for each impression of
+            the split, in the split's order; NaN where it is not scored.
+    """
+
+    record: Evaluation
+    per_impression: dict[str, Float[np.ndarray, " impressions"]]
+
+    @classmethod
+    def of(
+        cls,
+        record: Evaluation,
+        metrics: Mapping[str, Float[np.ndarray, " impressions"]],
+        floors: Mapping[str, Mapping[str, Float[np.ndarray, " impressions"]]],
+    ) -> Self:
+        """Put the model's metrics and those of each floor beside the record."""
+        beside = {
+            f"floor/{name}/{metric}": values
+            for name, floor in floors.items()
+            for metric, values in floor.items()
+        }
+        return cls(record, {**metrics, **beside})
 
 
 class Kind(Enum):
@@ -169,8 +206,8 @@ def terminal_table(rows: Sequence[Row]) -> Table:
     metrics = metric_names(rows)
     leaders = {metric: best(rows, metric) for metric in metrics}
     table = Table(box=None, pad_edge=False)
-    table.add_column("", no_wrap=True)
-    # Names and spreads break over two lines, so that six metrics fit into 80 columns.
+    table.add_column("", overflow="fold", min_width=12)
+    # Long names and spreads break over lines, so that six metrics fit into 80 columns.
     for metric in metrics:
         table.add_column(Text(metric.replace("/", "/\n")), justify="right", no_wrap=True)
     for row in rows:

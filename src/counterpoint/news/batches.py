@@ -1,50 +1,55 @@
-"""Training batches: clicks with fresh non-clicks each epoch, every title once, no padding of titles."""
+"""Training batches: clicks with fresh non-clicks each epoch, every article once, no padding of texts."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from counterpoint.encoders.tokens import Texts
 from counterpoint.errors import CounterpointError
-from counterpoint.news.data.arrays import ranges
+from counterpoint.news.context import Context
 from counterpoint.news.data.store import UNKNOWN, Store
+from counterpoint.news.features import ArticleFeatures, FeatureReader, padded
+from counterpoint.news.models.tasks import TASKS, Drawn
+from counterpoint.news.models.vocabulary import reader_keys
 from counterpoint.news.recipe import NewsRecipe
-from counterpoint.tasks.tagging import untyped
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Clicks of a batch and the distinct titles they need.
+    """Clicks of a batch and the distinct articles they need.
 
     Attributes:
-        packs: the titles; where auxiliary tasks see a part only, that part is the first pack.
-        history: titles each reader clicked, oldest first; -1 pads.
-        candidates: the click's title, then its non-clicks'.
-        categories: class of each title, -100 where it has none.
-        tags: entity tag of each token, in the order of the packs; -100 for special tokens.
+        packs: the articles; where auxiliary tasks see a part only, that part is the first pack.
+        history: articles each reader clicked, oldest first; -1 pads.
+        candidates: the click's article, then its non-clicks'.
+        readers: key of each click's reader.
+        context: age and recent clicks of the candidates, as the recipe asks.
+        labels: of each auxiliary task.
     """
 
-    packs: tuple[Texts, ...]
+    packs: tuple[ArticleFeatures, ...]
     history: Int[Tensor, "clicks places"]
     candidates: Int[Tensor, "clicks candidates"]
-    categories: Int[Tensor, " titles"]
-    tags: Int[Tensor, " tokens"]
+    readers: Int[Tensor, " clicks"]
+    context: Float[Tensor, "clicks candidates features"]
+    labels: Mapping[str, Tensor]
 
     def __len__(self) -> int:
         return len(self.candidates)
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on ``device``."""
-        packs = tuple(pack.to(device) for pack in self.packs)
-        rest = {
-            field.name: getattr(self, field.name).to(device)
-            for field in fields(self)
-            if field.name != "packs"
-        }
-        return Batch(packs, **rest)
+        return Batch(
+            tuple(pack.to(device) for pack in self.packs),
+            self.history.to(device),
+            self.candidates.to(device),
+            self.readers.to(device),
+            self.context.to(device),
+            {task: labels.to(device) for task, labels in self.labels.items()},
+        )
 
 
 class TrainingBatches:
@@ -54,14 +59,29 @@ class TrainingBatches:
     topped up by going through them again where there are fewer; a click in an impression without a known
     non-click is skipped. Unknown articles are neither clicks nor non-clicks.
 
+    Args:
+        store: the prepared store.
+        recipe: the recipe.
+        features: reads the articles; by default what the recipe asks for.
+        split: the split.
+
     Attributes:
         skipped: clicks that were left out, by reason.
     """
 
-    def __init__(self, store: Store, recipe: NewsRecipe, split: str = "train") -> None:
+    def __init__(
+        self,
+        store: Store,
+        recipe: NewsRecipe,
+        features: FeatureReader | None = None,
+        split: str = "train",
+    ) -> None:
         self._store, self._recipe = store, recipe
+        self._features = FeatureReader(store, recipe) if features is None else features
+        self._tasks = {name: TASKS[name] for name in recipe.tasks[1:]}
+        self._reader_keys = reader_keys(store)
+        self._context = Context(store, (split,), recipe.click.context, recipe.click.clicks_hours)
         self._impressions = store.impressions(store.split(split))
-        self._labels = store.labels_of(recipe.category.field)
         shown = self._impressions
         known = shown.candidates != UNKNOWN
         impression = np.repeat(np.arange(len(shown)), np.diff(shown.offsets))
@@ -102,9 +122,7 @@ class TrainingBatches:
         chosen = np.resize(chosen, -(-len(chosen) // processes) * processes)
         draw = np.random.default_rng((seed, epoch, number))
         candidates = np.stack([self._candidates(click, draw) for click in chosen])[rank::processes]
-        rows = self._impressions.history[self._impression_of[chosen[rank::processes]]]
-        history, lengths = self._store.histories(rows, self._recipe.data.max_history)
-        return self._assemble(candidates, history, lengths, draw)
+        return self._assemble(candidates, self._impression_of[chosen[rank::processes]], draw)
 
     def _order(self, epoch: int) -> Int[np.ndarray, " clicks"]:
         """Return the order of an epoch's clicks; the last one asked for is kept."""
@@ -124,52 +142,30 @@ class TrainingBatches:
     def _assemble(
         self,
         candidates: Int[np.ndarray, "clicks candidates"],
-        history: Int[np.ndarray, " articles"],
-        lengths: Int[np.ndarray, " clicks"],
+        impressions: Int[np.ndarray, " clicks"],
         draw: np.random.Generator,
     ) -> Batch:
-        """Return a batch whose titles are distinct and sorted by length."""
+        """Return a batch whose articles are distinct and sorted by the length of their titles."""
+        shown = self._impressions
+        histories = shown.history[impressions]
+        history, lengths = self._store.histories(histories, self._recipe.data.max_history)
         articles = np.unique(np.concatenate((candidates.ravel(), history)))
-        title_lengths = self._store.title_lengths()[articles]
+        sizes = self._features.lengths()[articles]
         share = self._recipe.auxiliary_share
         seen = np.zeros(len(articles), dtype=bool)
         seen[draw.permutation(len(articles))[: max(1, round(share * len(articles)))]] = True
-        order = np.lexsort((title_lengths, ~seen))
+        order = np.lexsort((sizes, ~seen))
         articles, seen = articles[order], seen[order]
         place_of = np.empty(int(articles.max()) + 1, dtype=np.int64)
         place_of[articles] = np.arange(len(articles))
-        packs, tags = self._titles(articles, seen)
+        parts = [part for part in (articles[seen], articles[~seen]) if len(part)]
+        times = np.broadcast_to(shown.time[impressions, None], candidates.shape)
+        drawn = Drawn(parts[0], np.isin(parts[0], history), np.isin(parts[0], candidates), histories)
         return Batch(
-            packs,
+            tuple(self._features.read(part) for part in parts),
             torch.from_numpy(padded(place_of[history], lengths)),
             torch.from_numpy(place_of[candidates]),
-            torch.from_numpy(np.asarray(self._labels[articles], dtype=np.int64)),
-            torch.from_numpy(tags),
+            torch.from_numpy(self._reader_keys[shown.reader[impressions]]),
+            torch.from_numpy(self._context.of(candidates, times)),
+            {name: task.labels(self._store, self._recipe, drawn) for name, task in self._tasks.items()},
         )
-
-    def _titles(
-        self, articles: Int[np.ndarray, " titles"], seen: Bool[np.ndarray, " titles"]
-    ) -> tuple[tuple[Texts, ...], Int[np.ndarray, " tokens"]]:
-        """Return the packs and all their tags."""
-        packs, tags = [], []
-        for part in (articles[seen], articles[~seen]):
-            if len(part):
-                pack, typed = packed(self._store, part)
-                packs.append(pack)
-                tags.append(typed if self._recipe.entities.scheme == "bio-typed" else untyped(typed))
-        return tuple(packs), np.concatenate(tags).astype(np.int64)
-
-
-def padded(
-    values: Int[np.ndarray, " values"], lengths: Int[np.ndarray, " rows"]
-) -> Int[np.ndarray, "rows places"]:
-    """Return lists that stand one after another as rows, with -1 behind the shorter ones."""
-    rows = np.full((len(lengths), int(lengths.max(initial=0))), -1, dtype=np.int64)
-    rows[np.repeat(np.arange(len(lengths)), lengths), ranges(np.zeros_like(lengths), lengths)] = values
-    return rows
-
-
-def packed(store: Store, articles: Int[np.ndarray, " titles"]) -> tuple[Texts, Int[np.ndarray, " tokens"]]:
-    """Return the titles of ``articles``, which must be sorted by length, and their typed tags."""
-    tokens, tags, lengths = store.titles(articles)
-    return Texts(torch.from_numpy(tokens.astype(np.int64)), tuple(lengths.tolist())), tags

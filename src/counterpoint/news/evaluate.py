@@ -1,28 +1,32 @@
-"""Evaluation by impression: metrics, floors on the same impressions, slices and counts."""
+"""Evaluation by impression: metrics, and beside them floors, slices, editorial measures and counts."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
-from counterpoint.errors import UsageError
-from counterpoint.evaluation import floors
 from counterpoint.evaluation.impressions import METRICS, Ranking, impression_metrics, ranks
 from counterpoint.evaluation.significance import paired_bootstrap
-from counterpoint.evaluation.tables import OPTIMUM, Evaluation, floor_warnings
+from counterpoint.evaluation.tables import Evaluation, floor_warnings
+from counterpoint.news.context import Context
 from counterpoint.news.data.store import UNKNOWN, Impressions, Store
-from counterpoint.news.models.recommender import Recommender, untrained
+from counterpoint.news.features import FeatureReader
+from counterpoint.news.floors import (
+    earlier_impressions,
+    editorial_measures,
+    floor_ranks,
+    splits_before,
+    untrained_contents,
+)
+from counterpoint.news.models.recommender import Recommender
+from counterpoint.news.models.tasks import TASKS
+from counterpoint.news.models.vocabulary import seen_in_training
 from counterpoint.news.recipe import NewsRecipe
-from counterpoint.news.scoring import ArticleIndex, content_scores, encode_articles, score_impressions
+from counterpoint.news.scoring import ArticleIndex, encode_articles, predict_histories, score_impressions
+from counterpoint.news.slices import slices
 from counterpoint.progress import Progress, silent
-from counterpoint.tasks.classification import accuracy
-from counterpoint.tasks.tagging import entity_f1, untyped
-
-_SMALLEST_SLICE = 10
-_CATEGORIES_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,26 @@ class Outcome:
     floors: dict[str, Ranking]
 
 
+def features_of(model: Recommender, recipe: NewsRecipe, store: Store) -> FeatureReader:
+    """Return what reads a store's articles for a model."""
+    return FeatureReader(store, recipe, model.vocabulary.labels.get("article", ()))
+
+
+def context_of(recipe: NewsRecipe, store: Store, split: str) -> Context:
+    """Return age and recent clicks at the impressions of a split, from it and the splits before it."""
+    if not recipe.click.context:
+        return Context(store, (), (), recipe.click.clicks_hours)
+    known = (*splits_before(store, split), split)
+    return Context(store, known, recipe.click.context, recipe.click.clicks_hours)
+
+
 def evaluate(
     model: Recommender,
     recipe: NewsRecipe,
     store: Store,
     split: str,
     *,
+    features: FeatureReader | None = None,
     with_floors: bool = True,
     progress: Progress = silent,
 ) -> Outcome:
@@ -58,6 +76,7 @@ def evaluate(
         recipe: it was trained with.
         store: prepared for its tokenizer.
         split: the split.
+        features: reads the articles; by default what the recipe asks for.
         with_floors: compute floors, slices and intervals too; validation while training needs none.
         progress: told how many articles are encoded.
 
@@ -65,23 +84,31 @@ def evaluate(
         CounterpointError: no such split, or scores that are not finite.
     """
     shown = store.impressions(store.split(split))
+    features = features_of(model, recipe, store) if features is None else features
     training = model.training
     model.eval()
-    index = encode_articles(model, store, _articles(store, shown, recipe), progress)
-    scores = score_impressions(model, index, store, shown, recipe.data.max_history)
+    index = encode_articles(model, store, features, articles_of(store, shown, recipe), progress)
+    context = context_of(recipe, store, split)
+    scores = score_impressions(model, index, store, shown, recipe.data.max_history, context)
+    auxiliary = _auxiliary(model, index, recipe, store, shown)
     model.train(training)
     ranked = ranks(scores, shown.offsets)
     ranking = impression_metrics(ranked, shown.clicked == 1, shown.offsets)
-    metrics = {**ranking.metrics, **_auxiliary(index, recipe, store, shown)}
-    record: Evaluation = {"split": split, "metrics": _told(metrics)}
+    record: Evaluation = {"split": split, "metrics": _told({**ranking.metrics, **auxiliary})}
     rivals: dict[str, Ranking] = {}
     if with_floors:
-        earlier = _earlier(store, split)
+        earlier = earlier_impressions(store, split)
+        contents, missing = untrained_contents(recipe, store, articles_of(store, shown, recipe), progress)
+        others = floor_ranks(recipe, store, shown, earlier, contents)
+        rivals = {
+            name: impression_metrics(values, shown.clicked == 1, shown.offsets)
+            for name, values in others.items()
+        }
+        measures = editorial_measures({"model": ranked, **others}, store, shown, recipe, earlier, contents)
         record["intervals"] = _intervals(ranking)
-        base, missing = _untrained(recipe)
-        rivals = _floors(base, recipe, store, shown, earlier, progress)
         record["floors"] = {name: _told(rival.metrics) for name, rival in rivals.items()}
-        record["slices"] = _slices(ranking, store, shown, earlier[:1])
+        record["slices"] = slices(ranking, store, shown, seen_in_training(store))
+        record["editorial"] = {name: _told(values) for name, values in measures.items()}
         record["counts"] = {
             "impressions": len(shown),
             "scored": ranking.scored,
@@ -90,83 +117,34 @@ def evaluate(
             "candidates without an article": int((shown.candidates == UNKNOWN).sum()),
             "tied candidates": _ties(scores, shown),
         }
-        record["warnings"] = [*floor_warnings(record), *missing]
+        record["warnings"] = [*floor_warnings(record), *missing, *_strangers(model, store)]
     return Outcome(record, ranking, ranked, rivals)
 
 
-def _articles(store: Store, shown: Impressions, recipe: NewsRecipe) -> Int[np.ndarray, " articles"]:
+def articles_of(store: Store, shown: Impressions, recipe: NewsRecipe) -> Int[np.ndarray, " articles"]:
     """Return the distinct articles that scoring needs."""
     history, _ = store.histories(np.unique(shown.history), recipe.data.max_history)
     return np.unique(np.concatenate((shown.candidates, history)))
 
 
-def _auxiliary(index: ArticleIndex, recipe: NewsRecipe, store: Store, shown: Impressions) -> dict[str, float]:
-    """Return how well the auxiliary tasks do on the split's candidates."""
-    candidates = np.isin(index.articles, shown.candidates)
+def _auxiliary(
+    model: Recommender, index: ArticleIndex, recipe: NewsRecipe, store: Store, shown: Impressions
+) -> dict[str, float]:
+    """Return how well the auxiliary tasks do: on the split's candidates, or on its histories."""
     metrics: dict[str, float] = {}
-    if index.categories is not None:
-        labels = store.labels_of(recipe.category.field)[index.articles]
-        metrics["category/accuracy"] = accuracy(index.categories[candidates], labels[candidates])
-    if index.tags is not None:
-        _, tags, lengths = store.titles(index.articles)
-        chosen = np.repeat(candidates, lengths)
-        truth = tags if recipe.entities.scheme == "bio-typed" else untyped(tags)
-        metrics["entities/f1"] = entity_f1(index.tags[chosen], truth[chosen])
+    candidates = np.isin(index.articles, shown.candidates)
+    for name, predicted in index.predictions.items():
+        # A task on tokens says something of each token, the others of each title.
+        each = np.ones(len(index.articles), dtype=np.int64)
+        if len(predicted) != len(each):
+            each = store.title_lengths()[index.articles]
+        kept = predicted[np.repeat(candidates, each)]
+        metrics |= TASKS[name].metrics(kept, store, recipe, index.articles[candidates])
+    histories = np.unique(shown.history)
+    said = predict_histories(model, index, store, histories, recipe.data.max_history)
+    for name, predicted in said.items():
+        metrics |= TASKS[name].metrics(predicted, store, recipe, histories)
     return metrics
-
-
-def _earlier(store: Store, split: str) -> list[floors.Shown]:
-    """Return the labelled impressions that came before a split: training first."""
-    before = {"train": (), "validation": ("train",)}.get(split, ("train", "validation"))
-    known = [name for name in before if store.manifest["splits"].get(name)]
-    return [_shown(store.impressions(store.split(name))) for name in known]
-
-
-def _shown(impressions: Impressions) -> floors.Shown:
-    return floors.Shown(
-        impressions.candidates, impressions.offsets, impressions.time, impressions.clicked == 1
-    )
-
-
-def _untrained(recipe: NewsRecipe) -> tuple[Recommender | None, list[str]]:
-    """Return the model before training, or why there is none: a run may be evaluated far from its encoder."""
-    try:
-        return untrained(recipe).eval(), []
-    except UsageError as error:
-        return None, [f"The content floor is left out: {error}"]
-
-
-def _floors(
-    base: Recommender | None,
-    recipe: NewsRecipe,
-    store: Store,
-    shown: Impressions,
-    earlier: list[floors.Shown],
-    progress: Progress,
-) -> dict[str, Ranking]:
-    """Return the ranking of every floor, and of the true probabilities where they are known."""
-    now = _shown(shown)
-    published = store.articles["published"]
-    born = (
-        None
-        if published.null_count() == len(published)
-        else published.dt.epoch("us").fill_null(floors.UNKNOWN_TIME).to_numpy()
-    )
-    scores = {
-        "random": floors.random_scores(len(shown.candidates)),
-        "popularity": floors.popularity(now, earlier),
-        "recency": floors.recency(now, earlier, published=born),
-    }
-    if base is not None:
-        index = encode_articles(base, store, _articles(store, shown, recipe), progress)
-        scores["content"] = content_scores(index, store, shown, recipe.data.max_history)
-    truth = store.truth(shown.rows)
-    if truth is not None:
-        scores[OPTIMUM] = truth
-    return {
-        name: impression_metrics(ranks(values, shown.offsets), shown.clicked == 1, shown.offsets)
-        for name, values in scores.items()
-    }
 
 
 def _intervals(ranking: Ranking) -> dict[str, tuple[float, float]]:
@@ -181,38 +159,19 @@ def _intervals(ranking: Ranking) -> dict[str, tuple[float, float]]:
     return intervals
 
 
-def _slices(
-    ranking: Ranking, store: Store, shown: Impressions, training: list[floors.Shown]
-) -> dict[str, dict[str, float | None]]:
-    """Return the metrics for cold readers, for clicks on articles unseen in training, and by category."""
-    _, clicks = store.histories(shown.history, 1)
-    impression = np.repeat(np.arange(len(shown)), np.diff(shown.offsets))[shown.clicked == 1]
-    clicked = shown.candidates[shown.clicked == 1]
-    seen = np.zeros(len(store.title_lengths()), dtype=bool)
-    for part in training:
-        seen[part.articles] = True
-        history, _ = store.histories(np.unique(store.impressions(store.split("train")).history), 1 << 30)
-        seen[history] = True
-    unseen = np.bincount(impression[~seen[clicked]], minlength=len(shown)) > 0
-    chosen: dict[str, Bool[np.ndarray, " impressions"]] = {
-        "cold readers": clicks == 0,
-        "readers with a history": clicks > 0,
-        "clicked article unseen in training": unseen,
-        "clicked article seen in training": ~unseen,
-    }
-    names = store.labels["category"]
-    labels = store.labels_of("category")[clicked]
-    frequent = pl.Series(labels[labels >= 0]).value_counts(sort=True).head(_CATEGORIES_SHOWN)
-    for label in frequent[:, 0]:
-        inside = np.zeros(len(shown), dtype=bool)
-        inside[impression[labels == label]] = True
-        chosen[f"category {names[label]}"] = inside
-    slices: dict[str, dict[str, float | None]] = {}
-    for name, inside in chosen.items():
-        sliced = ranking.of(inside)
-        if sliced.scored >= _SMALLEST_SLICE:
-            slices[name] = {"impressions": sliced.scored, **sliced.metrics}
-    return slices
+def _strangers(model: Recommender, store: Store) -> list[str]:
+    """Return a sentence for each kind of name that the model does not know."""
+    sentences = []
+    for field, plural in (("category", "categories"), ("subcategory", "subcategories")):
+        known = model.vocabulary.labels.get(field)
+        here: list[str] = store.manifest["labels"].get(field, [])
+        strangers = [] if known is None else [name for name in here if name not in set(known)]
+        if strangers:
+            sentences.append(
+                f"{len(strangers)} {plural} of this data are unknown to the model ({', '.join(strangers[:5])}"
+                f"{', …' if len(strangers) > 5 else ''}): their articles count as having none."
+            )
+    return sentences
 
 
 def _told(metrics: Mapping[str, float]) -> dict[str, float | None]:

@@ -3,11 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
-from counterpoint.encoders.tokens import Texts, Tokenizer
+from counterpoint.encoders.tokens import Tokenizer
 from counterpoint.errors import UsageError, nearest
-from counterpoint.news.data.store import Store
+from counterpoint.news.data.store import UNKNOWN, Store
+from counterpoint.news.evaluate import context_of, features_of
+from counterpoint.news.features import ArticleFeatures
 from counterpoint.news.models.recommender import Recommender
 from counterpoint.news.recipe import NewsRecipe
 
@@ -22,13 +25,14 @@ class Reason:
         article: the clicked article.
         title: its title.
         attention: the weight it has in the reader's vector; all clicks' weights sum to one.
-        contribution: its part of the score; all clicks' parts sum to the score.
+        contribution: its part of the score; all clicks' parts sum to the score, but for what the context
+            adds. Nothing where the reader is no sum over clicks.
     """
 
     article: str
     title: str
     attention: float
-    contribution: float
+    contribution: float | None
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Recommendation:
         article: its id.
         title: its title.
         score: the click predictor's.
-        because: the clicks with most attention; empty for a reader without any.
+        because: the clicks with most attention; empty where none has any.
     """
 
     article: str
@@ -60,6 +64,10 @@ class NewsRecommender:
 
     def __init__(self, model: Recommender, recipe: NewsRecipe, store: Store, tokenizer: Tokenizer) -> None:
         self._model, self._recipe, self._store, self._tokenizer = model, recipe, store, tokenizer
+        self._reader = features_of(model, recipe, store)
+        last = _last_labelled(store)
+        self._context = context_of(recipe, store, last)
+        self._end = int(store.impressions(store.split(last)).time.max()) + 1
 
     def recommend(
         self,
@@ -89,18 +97,23 @@ class NewsRecommender:
         candidates = list(dict.fromkeys(candidates))
         if not candidates or top < 1:
             raise UsageError("there is nothing to rank; give --candidates and a --top of at least 1.")
-        titles = [self._title(article, extra) for article in (*history, *candidates)]
+        ids = (*history, *candidates)
+        titles = [self._title(article, extra) for article in ids]
         with torch.inference_mode():
-            vectors = self._model.score.articles(self._encode(titles))
-            clicked = torch.arange(len(history), device=vectors.device)[None]
-            reader, attention = self._model.reader(vectors, clicked)
-            reader = self._model.score.readers(reader)
-            scores = vectors[len(history) :] @ reader[0]
-            parts = self._contributions(
-                vectors[: len(history)], attention[0], vectors[len(history) :], scores
-            )
+            packs, place = self._features(ids, extra)
+            encoded = [self._model.articles(pack).articles for pack in packs]
+            vectors = self._model.score.articles(torch.cat(encoded))
+            known = self._model.known(vectors, packs)
+            device = vectors.device
+            clicked, ranked = place[: len(history)].to(device), place[len(history) :].to(device)
+            stranger = torch.zeros(1, dtype=torch.long, device=device)
+            readers = self._model.read(known, clicked[None], stranger)
+            scores = self._model.match(known, readers, ranked[None], self._now(candidates, extra))[0]
+            attention = readers.attention
+            parts = self._contributions(vectors[clicked], attention[0], vectors[ranked])
         best = torch.argsort(scores, descending=True, stable=True)[:top].tolist()
         order = torch.argsort(attention[0], descending=True, stable=True)[:_REASONS].tolist()
+        speaking = [click for click in order if attention[0, click] > 0]
         return [
             Recommendation(
                 candidates[place],
@@ -108,21 +121,24 @@ class NewsRecommender:
                 float(scores[place]),
                 tuple(
                     Reason(
-                        history[click], titles[click], float(attention[0, click]), float(parts[place, click])
+                        history[click],
+                        titles[click],
+                        float(attention[0, click]),
+                        None if parts is None else float(parts[place, click]),
                     )
-                    for click in order
+                    for click in speaking
                 ),
             )
             for place in best
         ]
 
     def _contributions(
-        self, clicked: torch.Tensor, attention: torch.Tensor, candidates: torch.Tensor, scores: torch.Tensor
-    ) -> torch.Tensor:
-        """Return each click's part of each candidate's score; the reader's vector is a sum over clicks."""
-        parts = (candidates @ clicked.T) * attention
-        total = parts.sum(1, keepdim=True)
-        return torch.where(total != 0, parts / total * scores[:, None], torch.zeros_like(parts))
+        self, clicked: torch.Tensor, attention: torch.Tensor, candidates: torch.Tensor
+    ) -> torch.Tensor | None:
+        """Return each click's part of each candidate's score, if the reader is a sum over clicks."""
+        if not self._model.adds_up:
+            return None
+        return candidates @ self._model.score.readers(clicked * attention[:, None]).T
 
     def _title(self, article: str, extra: Mapping[str, str]) -> str:
         """Return a title by article id."""
@@ -143,16 +159,36 @@ class NewsRecommender:
         ids: list[str] = self._store.articles["article"][rows].to_list()
         return ids
 
-    def _encode(self, texts: Sequence[str]) -> torch.Tensor:
-        """Return the pooled vectors of titles, in their order."""
+    def _features(
+        self, ids: Sequence[str], extra: Mapping[str, str]
+    ) -> tuple[tuple[ArticleFeatures, ...], torch.Tensor]:
+        """Return the features of articles, those of the store before new ones, and where each id stands."""
+        known = [article for article in dict.fromkeys(ids) if article not in extra]
+        new = [article for article in dict.fromkeys(ids) if article in extra]
+        rows = np.array([self._store.article_rows[article] for article in known], dtype=np.int64)
+        order = np.argsort(self._reader.lengths()[rows], kind="stable") if len(rows) else rows
+        packs = [self._reader.read(rows[order])] if known else []
+        places = {known[place]: number for number, place in enumerate(order.tolist())}
+        if new:
+            pack, order = self._reader.of_titles([extra[article] for article in new], self._tokenizer)
+            packs.append(pack)
+            places |= {new[place]: len(known) + number for number, place in enumerate(order.tolist())}
         device = next(self._model.parameters()).device
-        encoded = self._tokenizer.encode(texts, self._recipe.data.max_title_tokens)
-        order = sorted(range(len(texts)), key=lambda place: len(encoded[place].ids))
-        pooled = []
-        for start in range(0, len(order), 256):
-            block = [encoded[place].ids for place in order[start : start + 256]]
-            tokens = torch.tensor([token for ids in block for token in ids], device=device)
-            pooled.append(self._model.encoder(Texts(tokens, tuple(map(len, block))))[1])
-        back = torch.empty(len(order), dtype=torch.long)
-        back[torch.tensor(order)] = torch.arange(len(order))
-        return torch.cat(pooled)[back.to(device)]
+        found = torch.tensor([places[article] for article in ids], dtype=torch.long)
+        return tuple(pack.to(device) for pack in packs), found
+
+    def _now(self, candidates: Sequence[str], extra: Mapping[str, str]) -> torch.Tensor | None:
+        """Return the candidates' context at the end of the data; a new article has neither age nor clicks."""
+        if not self._recipe.click.context:
+            return None
+        rows = np.array([self._store.article_rows.get(article, UNKNOWN) for article in candidates])
+        times = np.full(len(rows), self._end)
+        context = self._context.of(rows, times)
+        context[[article in extra for article in candidates]] = 0
+        return torch.from_numpy(context)[None].to(next(self._model.parameters()).device)
+
+
+def _last_labelled(store: Store) -> str:
+    """Return the last split with clicks; the one without where there is no other."""
+    names = ("test", "validation", "train", "unlabelled")
+    return next(name for name in names if store.manifest["splits"].get(name))

@@ -1,18 +1,25 @@
-"""Scoring without gradients: every article encoded once, every reader once, then dot products."""
+"""Scoring without gradients: every article encoded once, every reader once, then products."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from counterpoint.news.batches import packed, padded
+from counterpoint.news.context import Context
+from counterpoint.news.data.arrays import ranges
 from counterpoint.news.data.store import Impressions, Store
+from counterpoint.news.features import ArticleFeatures, FeatureReader, padded
+from counterpoint.news.models.articles import ArticleEncoder
+from counterpoint.news.models.readers import Known
 from counterpoint.news.models.recommender import Recommender
+from counterpoint.news.models.tasks import TASKS, View
+from counterpoint.news.models.vocabulary import reader_keys
 from counterpoint.progress import Progress, silent
 
-_TITLES, _READERS, _CANDIDATES = 256, 1024, 1 << 15
+_ARTICLES, _READERS, _CANDIDATES = 256, 1024, 1 << 15
 
 
 @dataclass(frozen=True)
@@ -21,93 +28,168 @@ class ArticleIndex:
 
     Attributes:
         place: where each of the store's articles stands in the other arrays; -1 if it was not encoded.
-        pooled: what the encoder gave.
-        vectors: what histories and candidates are made of.
-        logits: attention logits.
-        categories: predicted class, if the model has a category task.
-        tags: predicted entity tags, title after title in the order of ``articles``, if it has that task.
         articles: the rows that were encoded.
+        known: what readers and candidates are made of.
+        predictions: of the tasks on titles, title after title in the order of ``articles``.
     """
 
     place: Int[np.ndarray, " store"]
     articles: Int[np.ndarray, " articles"]
-    pooled: Float[Tensor, "articles size"]
-    vectors: Float[Tensor, "articles size"]
-    logits: Float[Tensor, " articles"]
-    categories: Int[np.ndarray, " articles"] | None
-    tags: Int[np.ndarray, " tokens"] | None
+    known: Known
+    predictions: dict[str, Shaped[np.ndarray, " predictions"]]
 
 
 @torch.inference_mode()
 def encode_articles(
-    model: Recommender, store: Store, articles: Int[np.ndarray, " articles"], progress: Progress = silent
+    model: Recommender,
+    store: Store,
+    features: FeatureReader,
+    articles: Int[np.ndarray, " articles"],
+    progress: Progress = silent,
 ) -> ArticleIndex:
     """Return the distinct ``articles`` encoded, shortest titles first."""
     device = next(model.parameters()).device
-    articles = np.unique(articles)
-    articles = articles[np.argsort(store.title_lengths()[articles], kind="stable")]
-    place = np.full(len(store.title_lengths()), -1, dtype=np.int64)
-    place[articles] = np.arange(len(articles))
-    pooled, categories, tags = [], [], []
-    for start in range(0, len(articles), _TITLES):
-        titles, _ = packed(store, articles[start : start + _TITLES])
-        states, vectors = model.encoder(titles.to(device))
-        pooled.append(vectors)
-        if model.category is not None:
-            categories.append(model.category.predict(vectors).cpu().numpy())
-        if model.entities is not None:
-            tags.append(model.entities.predict(states).cpu().numpy())
-        progress("encoding articles", min(start + _TITLES, len(articles)), len(articles))
-    every = torch.cat(pooled)
-    vectors = model.score.articles(every)
-    return ArticleIndex(
-        place,
-        articles,
-        every,
-        vectors,
-        model.reader.attention.logits(vectors),
-        np.concatenate(categories) if categories else None,
-        np.concatenate(tags) if tags else None,
-    )
+    articles, place = _placed(articles, features)
+    vectors: list[Tensor] = []
+    packs: list[ArticleFeatures] = []
+    predictions: dict[str, list[np.ndarray]] = {}
+    nobody = torch.empty((0, 0), device=device)
+    for start in range(0, len(articles), _ARTICLES):
+        pack = features.read(articles[start : start + _ARTICLES]).to(device)
+        encoded = model.articles(pack)
+        vectors.append(encoded.articles)
+        packs.append(ArticleFeatures(len(pack), {}, pack.numbers))
+        view = View(
+            encoded.states, encoded.titles, pack.title_lengths(), encoded.articles, nobody, nobody.long()
+        )
+        for name, head in model.heads.items():
+            if not TASKS[name].of_histories:
+                predictions.setdefault(name, []).append(TASKS[name].predict(head, view))
+        progress("encoding articles", min(start + _ARTICLES, len(articles)), len(articles))
+    known = model.known(model.score.articles(torch.cat(vectors)), tuple(packs))
+    told = {name: np.concatenate(parts) for name, parts in predictions.items()}
+    return ArticleIndex(place, articles, known, told)
 
 
 @torch.inference_mode()
 def score_impressions(
-    model: Recommender, index: ArticleIndex, store: Store, shown: Impressions, max_history: int
+    model: Recommender,
+    index: ArticleIndex,
+    store: Store,
+    shown: Impressions,
+    max_history: int,
+    context: Context | None = None,
 ) -> Float[np.ndarray, " candidates"]:
-    """Return the float32 score of every candidate."""
-    histories, reader_of = np.unique(shown.history, return_inverse=True)
-    readers = []
-    for start in range(0, len(histories), _READERS):
-        places = _history(index, store, histories[start : start + _READERS], max_history)
-        vectors, _ = model.reader(index.vectors, places, index.logits)
-        readers.append(model.score.readers(vectors))
-    return _dots(torch.cat(readers), index.vectors, reader_of, shown, index.place)
+    """Return the float32 score of every candidate; ``context`` is needed where the model was given one."""
+    every, count = reader_keys(store), len(store.reader_keys()) if len(model.readers_met) else 1
+    # A reader is a history, and a person too where the model knows persons.
+    person = shown.reader.astype(np.int64) % count
+    distinct, reader_of = np.unique(shown.history.astype(np.int64) * count + person, return_inverse=True)
+    order = np.argsort(reader_of, kind="stable")
+    in_order = reader_of[order]
+    device = index.known.vectors.device
+    sizes = np.diff(shown.offsets)
+    scores = np.empty(len(shown.candidates), dtype=np.float32)
+    first = 0
+    for start in range(0, len(distinct), _READERS):
+        rows, persons = np.divmod(distinct[start : start + _READERS], count)
+        history = _history(index, store, rows, max_history)
+        readers = model.read(index.known, history, torch.from_numpy(every[persons]).to(device))
+        last = int(np.searchsorted(in_order, start + len(rows)))
+        for block in _blocks(order[first:last], sizes):
+            place = ranges(shown.offsets[block], sizes[block])
+            reader = torch.from_numpy(np.repeat(reader_of[block] - start, sizes[block])).to(device)
+            article = torch.from_numpy(index.place[shown.candidates[place]]).to(device)
+            told = None
+            if context is not None and len(context):
+                times = np.repeat(shown.time[block], sizes[block])
+                told = torch.from_numpy(context.of(shown.candidates[place], times)).to(device)
+            scores[place] = model.match_pairs(index.known, readers, reader, article, told).cpu().numpy()
+        first = last
+    return scores
+
+
+@torch.inference_mode()
+def predict_histories(
+    model: Recommender,
+    index: ArticleIndex,
+    store: Store,
+    histories: Int[np.ndarray, " histories"],
+    max_history: int,
+) -> dict[str, Float[np.ndarray, " clicks"]]:
+    """Return what the tasks on histories say of every click, one history after another."""
+    names = [name for name in model.heads if TASKS[name].of_histories]
+    told: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    nothing = index.known.vectors.new_empty(0, 0)
+    for start in range(0, len(histories) if names else 0, _READERS):
+        history = _history(index, store, histories[start : start + _READERS], max_history)
+        strangers = torch.zeros(len(history), dtype=torch.long, device=history.device)
+        readers = model.read(index.known, history, strangers)
+        view = View(nothing, nothing, (), index.known.vectors, readers.vectors, history)
+        for name in names:
+            told[name].append(TASKS[name].predict(model.heads[name], view))
+    return {name: np.concatenate(parts) for name, parts in told.items() if parts}
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Articles by an encoder that was not trained.
+
+    Attributes:
+        place: where each of the store's articles stands among the vectors; -1 if it was not encoded.
+        vectors: of the titles.
+    """
+
+    place: Int[np.ndarray, " store"]
+    vectors: Float[Tensor, "articles size"]
+
+
+@torch.inference_mode()
+def encode_contents(
+    titles: ArticleEncoder,
+    features: FeatureReader,
+    articles: Int[np.ndarray, " articles"],
+    progress: Progress = silent,
+) -> Contents:
+    """Return the distinct ``articles`` by an encoder that was not trained."""
+    distinct, place = _placed(articles, features)
+    encoded = []
+    for start in range(0, len(distinct), _ARTICLES):
+        encoded.append(titles(features.read(distinct[start : start + _ARTICLES])).titles)
+        progress("encoding articles untrained", min(start + _ARTICLES, len(distinct)), len(distinct))
+    return Contents(place, torch.cat(encoded))
 
 
 @torch.inference_mode()
 def content_scores(
-    index: ArticleIndex, store: Store, shown: Impressions, max_history: int
+    contents: Contents, store: Store, shown: Impressions, max_history: int
 ) -> Float[np.ndarray, " candidates"]:
-    """Return the cosine of the history's mean vector to each candidate, 0 without a history: a floor.
+    """Return the cosine of the history's mean vector to each candidate, 0 without a history: a floor."""
+    rows, reader_of = np.unique(shown.history, return_inverse=True)
+    clicked, lengths = store.histories(rows, max_history)
+    starts = torch.from_numpy(np.cumsum(lengths) - lengths)
+    places = torch.from_numpy(contents.place[clicked])
+    means = torch.nn.functional.embedding_bag(places, contents.vectors, starts, mode="mean")
+    vectors, means = (torch.nn.functional.normalize(each, dim=-1) for each in (contents.vectors, means))
+    reader = torch.from_numpy(np.repeat(reader_of, np.diff(shown.offsets)))
+    article = torch.from_numpy(contents.place[shown.candidates])
+    scores = np.empty(len(article), dtype=np.float32)
+    for start in range(0, len(article), _CANDIDATES):
+        block = slice(start, start + _CANDIDATES)
+        scores[block] = torch.linalg.vecdot(means[reader[block]], vectors[article[block]]).numpy()
+    return scores
 
-    ``index`` must come from a model whose encoder was not trained.
-    """
-    histories, reader_of = np.unique(shown.history, return_inverse=True)
-    vectors = torch.nn.functional.normalize(index.pooled, dim=-1)
-    means = []
-    for start in range(0, len(histories), _READERS):
-        places = _history(index, store, histories[start : start + _READERS], max_history)
-        real = (places >= 0).to(vectors.dtype)
-        mean = (
-            torch.nn.functional.embedding_bag(
-                places.clamp(min=0), index.pooled, per_sample_weights=real, mode="sum"
-            )
-            if places.shape[1]
-            else vectors.new_zeros(len(places), vectors.shape[1])
-        )
-        means.append(torch.nn.functional.normalize(mean, dim=-1))
-    return _dots(torch.cat(means), vectors, reader_of, shown, index.place)
+
+def _placed(
+    articles: Int[np.ndarray, " articles"], features: FeatureReader
+) -> tuple[Int[np.ndarray, " distinct"], Int[np.ndarray, " store"]]:
+    """Return the distinct articles, shortest titles first, and where each of the store's stands."""
+    lengths = features.lengths()
+    distinct = np.unique(articles)
+    distinct = distinct[np.argsort(lengths[distinct], kind="stable")]
+    place = np.full(len(lengths), -1, dtype=np.int64)
+    place[distinct] = np.arange(len(distinct))
+    return distinct, place
 
 
 def _history(
@@ -115,22 +197,14 @@ def _history(
 ) -> Int[Tensor, "histories places"]:
     """Return the histories as padded places in the index."""
     articles, lengths = store.histories(rows, max_history)
-    return torch.from_numpy(padded(index.place[articles], lengths)).to(index.vectors.device)
+    return torch.from_numpy(padded(index.place[articles], lengths)).to(index.known.vectors.device)
 
 
-def _dots(
-    readers: Float[Tensor, "readers size"],
-    vectors: Float[Tensor, "articles size"],
-    reader_of: Int[np.ndarray, " impressions"],
-    shown: Impressions,
-    place: Int[np.ndarray, " store"],
-) -> Float[np.ndarray, " candidates"]:
-    """Return the product of each candidate with its impression's reader."""
-    reader = torch.from_numpy(np.repeat(reader_of, np.diff(shown.offsets)))
-    article = torch.from_numpy(place[shown.candidates])
-    scores = np.empty(len(article), dtype=np.float32)
-    for start in range(0, len(article), _CANDIDATES):
-        block = slice(start, start + _CANDIDATES)
-        left, right = readers[reader[block].to(readers.device)], vectors[article[block].to(vectors.device)]
-        scores[block] = torch.linalg.vecdot(left, right).cpu().numpy()
-    return scores
+def _blocks(
+    rows: Int[np.ndarray, " rows"], sizes: Int[np.ndarray, " impressions"]
+) -> Sequence[Int[np.ndarray, " block"]]:
+    """Return the rows in blocks of about as many candidates as are scored at once."""
+    if not len(rows):
+        return []
+    ends = np.cumsum(sizes[rows]) // _CANDIDATES
+    return np.split(rows, np.flatnonzero(np.diff(ends)) + 1)

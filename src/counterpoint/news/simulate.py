@@ -14,15 +14,17 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from counterpoint.errors import UsageError
 from counterpoint.files import new_folder, write_json
 from counterpoint.news.simulate_clicks import (
+    BUSY,
     Clicks,
     Impressions,
-    Parameters,
+    Law,
     Site,
+    Visits,
     draw_impressions,
     draw_readers,
     earlier_clicks,
@@ -36,6 +38,8 @@ from counterpoint.news.simulate_headlines import make_categories, write_article
 START = datetime(2025, 9, 28)
 EARLIER_DAYS = 10
 EARLIER_SHARE = 0.4
+LONGEST_HISTORY = 400
+COLD_SHARE = 0.08
 IMPRESSIONS_PER_BLOCK = 4096
 
 
@@ -45,6 +49,20 @@ class Simulation:
 
     folder: Path
     counts: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What a simulation depends on, and nothing else."""
+
+    readers: int
+    articles: int
+    seed: int
+    days: int
+    impressions_per_reader: float
+    fewest_candidates: int
+    most_candidates: int
+    category_strength: float
 
 
 def simulate(
@@ -84,16 +102,15 @@ def simulate(
         UsageError: an option is too small, or ``out`` holds something already.
     """
     fewest, most = candidates
-    _at_least("candidates (fewest)", fewest, 2)
-    _at_least("candidates (most)", most, fewest)
-    _at_least("readers", readers, 1)
-    _at_least("days", days, 3)
-    _at_least("articles", articles, max(60, 2 * fewest * days))
-    _at_least("seed", seed, 0)
-    _at_least("impressions_per_reader", impressions_per_reader, 1)
-    _at_least("category_strength", category_strength, 0)
-    if out.is_file() or (not overwrite and out.is_dir() and any(out.iterdir())):
-        raise UsageError(f"{out}: something is there already; choose another folder or allow overwriting.")
+    at_least("candidates (fewest)", fewest, 2)
+    at_least("candidates (most)", most, fewest)
+    at_least("readers", readers, 1)
+    at_least("days", days, 3)
+    at_least("articles", articles, max(60, 2 * fewest * days))
+    at_least("seed", seed, 0)
+    at_least("impressions_per_reader", impressions_per_reader, 1)
+    at_least("category_strength", category_strength, 0)
+    must_be_free(out, overwrite)
 
     parameters = Parameters(
         readers, articles, seed, days, impressions_per_reader, fewest, most, category_strength
@@ -112,9 +129,16 @@ def simulate(
     return Simulation(out, counts)
 
 
-def _at_least(option: str, value: float, smallest: float) -> None:
+def at_least(option: str, value: float, smallest: float) -> None:
+    """Raise a ``UsageError`` if the option's value is below the smallest allowed, or not a number."""
     if not value >= smallest:
         raise UsageError(f"{option} is {value}; give at least {smallest}.")
+
+
+def must_be_free(out: Path, overwrite: bool) -> None:
+    """Raise a ``UsageError`` if ``out`` is a file, or a folder with something in it that must stay."""
+    if out.is_file() or (not overwrite and out.is_dir() and any(out.iterdir())):
+        raise UsageError(f"{out}: something is there already; choose another folder or allow overwriting.")
 
 
 def _readme(parameters: Parameters) -> str:
@@ -136,7 +160,9 @@ def _write_articles(folder: Path, parameters: Parameters) -> Site:
     names = [(category, name) for category in categories for name in category.subcategories]
     size = np.repeat(1 / (3 + np.arange(len(categories))), each)
     subcategory = rng.choice(len(names), parameters.articles, p=size / size.sum())
-    published = rng.permutation(_publication(rng, parameters))
+    published = rng.permutation(
+        publication(rng, parameters.articles, EARLIER_SHARE, EARLIER_DAYS, parameters.days)
+    )
     lead = np.full(parameters.articles, -1)
     with (
         (folder / "train" / "news.tsv").open("w", encoding="utf-8", newline="\n") as train,
@@ -155,15 +181,18 @@ def _write_articles(folder: Path, parameters: Parameters) -> Site:
         lead,
         published,
         rng.normal(size=parameters.articles),
+        np.zeros(parameters.articles, int),
     )
 
 
-def _publication(rng: np.random.Generator, parameters: Parameters) -> Float[np.ndarray, " articles"]:
-    """Days since the start, spread evenly so that even a small site has live articles at every hour."""
-    quantile = (np.arange(parameters.articles) + rng.random(parameters.articles)) / parameters.articles
-    earlier = (quantile / EARLIER_SHARE - 1) * EARLIER_DAYS
-    during = (quantile - EARLIER_SHARE) / (1 - EARLIER_SHARE) * parameters.days
-    return np.where(quantile < EARLIER_SHARE, earlier, during)
+def publication(
+    rng: np.random.Generator, articles: int, earlier_share: float, earlier_days: int, days: int
+) -> Float[np.ndarray, " articles"]:
+    """Days since the start, in order, evenly spread: even a small site has live articles all the time."""
+    quantile = (np.arange(articles) + rng.random(articles)) / articles
+    earlier = (quantile / earlier_share - 1) * earlier_days
+    during = (quantile - earlier_share) / (1 - earlier_share) * days
+    return np.where(quantile < earlier_share, earlier, during)
 
 
 class _Split:
@@ -214,6 +243,7 @@ def _write_impressions(
     folder: Path, site: Site, parameters: Parameters, progress: Callable[[int, int], None] | None
 ) -> dict[str, int]:
     front, past = front_pages(site, parameters.days), past_articles(site)
+    law = Law(parameters.days, parameters.category_strength)
     train, dev = _Split(folder, "train"), _Split(folder, "dev")
     cold = 0
     block = max(1, int(IMPRESSIONS_PER_BLOCK / parameters.impressions_per_reader))
@@ -221,8 +251,9 @@ def _write_impressions(
         count = min(block, parameters.readers - first)
         rng = np.random.default_rng([parameters.seed, 1, first])
         readers = draw_readers(rng, site, count)
-        earlier = earlier_clicks(rng, site, past, readers, parameters.category_strength)
-        shown = draw_impressions(rng, site, front, readers, parameters)
+        earlier = earlier_clicks(rng, site, past, readers, _history_lengths(rng, count), law)
+        visits = _draw_visits(rng, count, parameters)
+        shown = draw_impressions(rng, site, front, readers, visits, parameters.most_candidates, law)
         is_dev = shown.time >= parameters.days - 1
         training = shown.of(~is_dev)
         train.append(training, first, _histories(count, earlier))
@@ -239,6 +270,23 @@ def _write_impressions(
         "dev_impressions": dev.impressions,
         "dev_clicks": dev.clicks,
     }
+
+
+def _history_lengths(rng: np.random.Generator, readers: int) -> Int[np.ndarray, " readers"]:
+    length: Int[np.ndarray, " readers"] = np.clip(
+        np.rint(15 * np.exp(rng.normal(size=readers))), 1, LONGEST_HISTORY
+    ).astype(int)
+    length[rng.random(readers) < COLD_SHARE] = 0
+    return length
+
+
+def _draw_visits(rng: np.random.Generator, readers: int, parameters: Parameters) -> Visits:
+    reader = np.repeat(np.arange(readers), 1 + rng.poisson(parameters.impressions_per_reader - 1, readers))
+    hour = rng.integers(parameters.days, size=len(reader)) * 24 + rng.choice(24, len(reader), p=BUSY)
+    time = (hour * 3600 + rng.integers(3600, size=len(reader))) / 86_400
+    fewest, most = parameters.fewest_candidates, parameters.most_candidates
+    size = np.minimum(fewest - 1 + rng.geometric(4 / (most - fewest + 4), len(reader)), most)
+    return Visits(reader, hour, time, size)
 
 
 def _histories(readers: int, *clicks: Clicks) -> list[str]:

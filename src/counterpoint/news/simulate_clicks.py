@@ -2,15 +2,18 @@
 
 A reader's interest in an article of category c and subcategory s whose headline names the entity e first is
 
-    interest = strength · (log(K · mix_c + 0.2) + 0.8 · [s favourite]) + 1.6 · [e favourite],
+    interest = strength · (log(K · mix_c + 0.2) + 0.8 · [s favourite]) + 1.6 · [e favourite]
+               + sentiment strength · 0.5 · mood · sentiment,
 
-``mix`` being the reader's shares of the K categories, which drift from the first day to the last. Shown at
-position j = 1, 2, … the article is clicked, independently of the others, with probability
+``mix`` being the reader's shares of the K categories, which drift from the first day to the last, ``mood`` a
+standard normal taste of the reader's, and ``sentiment`` -1, 0 or 1. Shown at position j = 1, 2, … the article
+is clicked, independently of the others, with probability
 
-    σ(-3.2 + 1.05 · interest + 0.5 · log(appeal · 2^(-age in days)) - 0.35 · log j),
+    σ(base + 1.05 · interest + 0.5 · log(appeal · 2^(-age in days)) - 0.35 · log j),
 
-appeal being lognormal. A site logs only impressions with both a click and a non-click; clicks are drawn given
-that, and the probabilities written are the marginals of this conditional distribution.
+appeal being lognormal and the base -3.2 unless told otherwise. A site logs only impressions with both a click
+and a non-click; clicks are drawn given that, and the probabilities written are the marginals of this
+conditional distribution.
 """
 
 from dataclasses import dataclass
@@ -20,28 +23,29 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 LIVE_DAYS = 3
-LONGEST_HISTORY = 400
-COLD_SHARE = 0.08
-BASE, INTEREST, POPULARITY, POSITION = -3.2, 1.05, 0.5, 0.35
-FAVOURITE_SUBCATEGORY, FAVOURITE_ENTITY = 0.8, 1.6
-# Far outside what the default strength reaches; keeps every impression's chance of being logged above zero.
-ODDS_RANGE = (-12.0, 2.0)
+INTEREST, POPULARITY, POSITION = 1.05, 0.5, 0.35
+FAVOURITE_SUBCATEGORY, FAVOURITE_ENTITY, MOOD = 0.8, 1.6, 0.5
+# Far outside what the default strengths reach; keeps every impression's chance of being logged above zero.
+ODDS_BELOW_BASE, MOST_ODDS = 8.8, 2.0
 # How busy the site is, hour by hour from midnight.
 BUSY = np.array([2, 1, 1, 1, 1, 2, 4, 7, 9, 8, 7, 7, 8, 7, 6, 6, 6, 7, 8, 9, 9, 8, 6, 4]) / 134
 
 
 @dataclass(frozen=True)
-class Parameters:
-    """What a simulation depends on, and nothing else."""
+class Law:
+    """What of the click probabilities one chooses.
 
-    readers: int
-    articles: int
-    seed: int
+    Attributes:
+        days: days from the first to the last, over which interests drift.
+        category_strength: how much categories and subcategories drive clicks.
+        sentiment_strength: how much the sentiment of the title does.
+        base: the log odds of a click where nothing else speaks.
+    """
+
     days: int
-    impressions_per_reader: float
-    fewest_candidates: int
-    most_candidates: int
     category_strength: float
+    sentiment_strength: float = 0.0
+    base: float = -3.2
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,10 @@ def _groups(
 
 @dataclass(frozen=True)
 class Site:
-    """What the clicks depend on; categories own their subcategories and entities as runs of equal length."""
+    """What the clicks depend on; categories own their subcategories and entities as runs of equal length.
+
+    The sentiments are -1, 0 or 1; a site without them has one and the same.
+    """
 
     categories: int
     subcategories_each: int
@@ -89,14 +96,28 @@ class Site:
     lead: Int[np.ndarray, " articles"]
     published: Float[np.ndarray, " articles"]
     appeal: Float[np.ndarray, " articles"]
+    sentiment: Int[np.ndarray, " articles"]
 
 
 class Readers(NamedTuple):
-    """Readers; ``mixes`` are their shares of the categories on the first and on the last day."""
+    """Readers; ``mixes`` are their shares of the categories on the first and on the last day.
+
+    ``mood`` is how much more they like what sounds good than what sounds bad.
+    """
 
     mixes: Float[np.ndarray, "2 readers categories"]
     subcategories: Int[np.ndarray, "readers favourites"]
     entities: Int[np.ndarray, "readers favourites"]
+    mood: Float[np.ndarray, " readers"]
+
+
+class Visits(NamedTuple):
+    """Who comes when, in days since the start and in whole hours, and is shown how many articles."""
+
+    reader: Int[np.ndarray, " impressions"]
+    hour: Int[np.ndarray, " impressions"]
+    time: Float[np.ndarray, " impressions"]
+    size: Int[np.ndarray, " impressions"]
 
 
 class Clicks(NamedTuple):
@@ -141,28 +162,35 @@ def front_pages(site: Site, days: int) -> Groups:
 
 
 class Past(NamedTuple):
-    """The articles older than the first day, by subcategory and by the entity their title names first."""
+    """The articles older than the first day, by topic and by the entity their title names first.
 
-    by_subcategory: Groups
+    A topic is a subcategory with a sentiment.
+    """
+
+    sentiments: Int[np.ndarray, " sentiments"]
+    by_topic: Groups
     by_entity: Groups
-    shares: Float[np.ndarray, " subcategories"]
+    shares: Float[np.ndarray, " topics"]
 
 
 def past_articles(site: Site) -> Past:
     """Sort the articles published before the first day."""
-    subcategories = site.categories * site.subcategories_each
+    sentiments, sentiment = np.unique(site.sentiment, return_inverse=True)
+    topics = site.categories * site.subcategories_each * len(sentiments)
+    topic = site.subcategory * len(sentiments) + sentiment
     old = np.flatnonzero(site.published < 0)
     named = old[site.lead[old] >= 0]
     weight = np.exp(site.appeal / 2)
     return Past(
-        _groups(site.subcategory[old], old, weight[old], subcategories),
+        sentiments,
+        _groups(topic[old], old, weight[old], topics),
         _groups(site.lead[named], named, weight[named], site.categories * site.entities_each),
-        np.bincount(site.subcategory[old], weight[old], subcategories),
+        np.bincount(topic[old], weight[old], topics),
     )
 
 
 def draw_readers(rng: np.random.Generator, site: Site, count: int) -> Readers:
-    """Draw readers: what they like at first, where that drifts to, and their favourites."""
+    """Draw readers: what they like at first, where that drifts to, and their favourites; all of even mood."""
     concentration = np.full(site.categories, 0.35)
     first, new = rng.dirichlet(concentration, (2, count))
     below = np.cumsum(first, axis=1)[:, None, :-1] <= rng.random((count, 6, 1))
@@ -171,7 +199,7 @@ def draw_readers(rng: np.random.Generator, site: Site, count: int) -> Readers:
         site.subcategories_each, size=(count, 3)
     )
     entities = category[:, 3:] * site.entities_each + rng.integers(site.entities_each, size=(count, 3))
-    return Readers(np.stack((first, 0.7 * first + 0.3 * new)), subcategories, entities)
+    return Readers(np.stack((first, 0.7 * first + 0.3 * new)), subcategories, entities, np.zeros(count))
 
 
 def _liking(mix: Float[np.ndarray, "rows categories"]) -> Float[np.ndarray, "rows categories"]:
@@ -180,21 +208,27 @@ def _liking(mix: Float[np.ndarray, "rows categories"]) -> Float[np.ndarray, "row
 
 
 def earlier_clicks(
-    rng: np.random.Generator, site: Site, past: Past, readers: Readers, strength: float
+    rng: np.random.Generator,
+    site: Site,
+    past: Past,
+    readers: Readers,
+    length: Int[np.ndarray, " readers"],
+    law: Law,
 ) -> Clicks:
-    """Draw each reader's clicks before the first day, from the interests of that day."""
+    """Draw as many clicks of each reader before the first day as told, from the interests of that day."""
     count = len(readers.entities)
-    length = np.clip(np.rint(15 * np.exp(rng.normal(size=count))), 1, LONGEST_HISTORY).astype(int)
-    length[rng.random(count) < COLD_SHARE] = 0
     reader = np.repeat(np.arange(count), length)
 
     liking = np.repeat(_liking(readers.mixes[0]), site.subcategories_each, axis=1)
     favourite = np.zeros_like(liking)
     np.put_along_axis(favourite, readers.subcategories, FAVOURITE_SUBCATEGORY, axis=1)
-    weight = past.shares * np.exp(np.clip(INTEREST * strength * (liking + favourite), -30, 30))
-    readers_of, subcategories = (index.ravel() for index in np.indices(weight.shape))
-    subcategory = _groups(readers_of, subcategories, weight.ravel(), count).draw(rng, reader)
-    article = past.by_subcategory.draw(rng, subcategory)
+    topical = INTEREST * law.category_strength * (liking + favourite)
+    moody = INTEREST * law.sentiment_strength * MOOD * readers.mood[:, None] * past.sentiments
+    drawn_to = (topical[:, :, None] + moody[:, None, :]).reshape(count, -1)
+    weight = past.shares * np.exp(np.clip(drawn_to, -30, 30))
+    readers_of, topics = (index.ravel() for index in np.indices(weight.shape))
+    topic = _groups(readers_of, topics, weight.ravel(), count).draw(rng, reader)
+    article = past.by_topic.draw(rng, topic)
 
     entity = readers.entities[reader, rng.integers(readers.entities.shape[1], size=len(reader))]
     named = past.by_entity.filled[entity] & (rng.random(len(reader)) < 0.2)
@@ -203,37 +237,49 @@ def earlier_clicks(
 
 
 def draw_impressions(
-    rng: np.random.Generator, site: Site, front: Groups, readers: Readers, parameters: Parameters
+    rng: np.random.Generator,
+    site: Site,
+    front: Groups,
+    readers: Readers,
+    visits: Visits,
+    most: int,
+    law: Law,
 ) -> Impressions:
-    """Draw who is shown what, when and where, and what is clicked."""
-    count = len(readers.entities)
-    reader = np.repeat(np.arange(count), 1 + rng.poisson(parameters.impressions_per_reader - 1, count))
-    hour = rng.integers(parameters.days, size=len(reader)) * 24 + rng.choice(24, len(reader), p=BUSY)
-    time = (hour * 3600 + rng.integers(3600, size=len(reader))) / 86_400
-    fewest, most = parameters.fewest_candidates, parameters.most_candidates
-    size = np.minimum(fewest - 1 + rng.geometric(4 / (most - fewest + 4), len(reader)), most)
+    """Draw what the visits show, ``most`` candidates at most, and where, and what is clicked."""
+    reader, hour, time, size = visits
     candidate, size = _candidates(rng, front, hour, size, most)
-
-    drift = time / parameters.days
-    interest = _interest(site, readers, reader, drift, candidate, parameters.category_strength)
-    popularity = site.appeal[candidate] + np.log(2) * (site.published[candidate] - time[:, None])
-    odds = BASE + INTEREST * interest + POPULARITY * popularity
+    odds = click_odds(site, readers, reader, time, candidate, law)
     position = np.broadcast_to(np.arange(1, most + 1), candidate.shape)
     real = real_candidates(most, size)
-    probability = np.where(real, _sigmoid(odds - POSITION * np.log(position)), 0)
+    probability = np.where(real, sigmoid(odds - POSITION * np.log(position), law), 0)
     none = (1 - probability).prod(axis=1, keepdims=True)
     every = np.where(real, probability, 1).prod(axis=1, keepdims=True)
     columns = (
         candidate,
         _click(rng, probability, size),
         (probability - every) / (1 - none - every),
-        _sigmoid(odds),
+        sigmoid(odds, law),
         position,
     )
     shuffled = np.argsort(np.where(real, rng.random(real.shape), 2), axis=1)
     return Impressions(
         reader, time, size, *(np.take_along_axis(column, shuffled, axis=1) for column in columns)
     )
+
+
+def click_odds(
+    site: Site,
+    readers: Readers,
+    reader: Int[np.ndarray, " impressions"],
+    time: Float[np.ndarray, " impressions"],
+    candidate: Int[np.ndarray, "impressions positions"],
+    law: Law,
+) -> Float[np.ndarray, "impressions positions"]:
+    """The log odds of a click on each candidate, had it been shown first."""
+    liked = interest(site, readers, reader, time, candidate, law)
+    popularity = site.appeal[candidate] + np.log(2) * (site.published[candidate] - time[:, None])
+    odds: Float[np.ndarray, "impressions positions"] = law.base + INTEREST * liked + POPULARITY * popularity
+    return odds
 
 
 def _candidates(
@@ -261,20 +307,27 @@ def _candidates(
     return candidate, size
 
 
-def _interest(
+def interest(
     site: Site,
     readers: Readers,
     reader: Int[np.ndarray, " impressions"],
-    drift: Float[np.ndarray, " impressions"],
+    time: Float[np.ndarray, " impressions"],
     candidate: Int[np.ndarray, "impressions positions"],
-    strength: float,
+    law: Law,
 ) -> Float[np.ndarray, "impressions positions"]:
+    """The interest of the readers in the candidates, whatever their popularity, age and position."""
     first, last = readers.mixes[:, reader]
+    drift = time / law.days
     liking = _liking(first + drift[:, None] * (last - first))
     subcategory, lead = site.subcategory[candidate], site.lead[candidate]
     topical = np.take_along_axis(liking, subcategory // site.subcategories_each, axis=1)
     topical += FAVOURITE_SUBCATEGORY * _among(subcategory, readers.subcategories[reader])
-    return strength * topical + FAVOURITE_ENTITY * _among(lead, readers.entities[reader])
+    moody = MOOD * readers.mood[reader, None] * site.sentiment[candidate]
+    named = FAVOURITE_ENTITY * _among(lead, readers.entities[reader])
+    liked: Float[np.ndarray, "impressions positions"] = (
+        law.category_strength * topical + named + law.sentiment_strength * moody
+    )
+    return liked
 
 
 def _among(
@@ -313,6 +366,8 @@ def real_candidates(
     return real
 
 
-def _sigmoid(odds: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-    probability: Float[np.ndarray, "*shape"] = 1 / (1 + np.exp(-np.clip(odds, *ODDS_RANGE)))
+def sigmoid(odds: Float[np.ndarray, "*shape"], law: Law) -> Float[np.ndarray, "*shape"]:
+    """The probability of log odds, which are kept in a range where they can be told apart."""
+    bounded = np.clip(odds, law.base - ODDS_BELOW_BASE, MOST_ODDS)
+    probability: Float[np.ndarray, "*shape"] = 1 / (1 + np.exp(-bounded))
     return probability

@@ -15,7 +15,9 @@ class Entity(NamedTuple):
     number: int
 
 
-class _Mention(NamedTuple):
+class Mention(NamedTuple):
+    """Where a text names an entity, and how."""
+
     offset: int
     surface: str
     entity: Entity
@@ -49,10 +51,10 @@ def write_article(
     person = words["person"]
     words["surname"] = (person[0].split()[-1], person[1])
 
-    title, mentions = _sentence(chance.choice(_TITLES), words)
-    abstract, details = "", list[_Mention]()
+    title, mentions = write_sentence(chance.choice(_TITLES), words)
+    abstract, details = "", list[Mention]()
     if chance.random() < 0.95:
-        abstract, details = _sentence(chance.choice(_ABSTRACTS) + " This story is simulated.", words)
+        abstract, details = write_sentence(chance.choice(_ABSTRACTS) + " This story is simulated.", words)
     columns = (
         *(article, category.name, subcategory, title, abstract),
         f"https://simulated.example/news/{article}.html",
@@ -61,20 +63,21 @@ def write_article(
     return "\t".join(columns) + "\n", mentions[0].entity.number if mentions else -1
 
 
-def _sentence(template: str, words: dict[str, tuple[str, Entity | None]]) -> tuple[str, list[_Mention]]:
-    text, mentions = "", list[_Mention]()
+def write_sentence(template: str, words: dict[str, tuple[str, Entity | None]]) -> tuple[str, list[Mention]]:
+    """Fill the template's slots, and tell which entities it names."""
+    text, mentions = "", list[Mention]()
     for literal, slot, _, _ in Formatter().parse(template):
         text += literal
         if slot:
             surface, entity = words[slot]
             if entity:
-                mentions.append(_Mention(len(text), surface, entity))
+                mentions.append(Mention(len(text), surface, entity))
             text += surface
     return text[0].upper() + text[1:], mentions
 
 
-def _entities_json(chance: random.Random, mentions: list[_Mention]) -> str:
-    grouped: dict[Entity, list[_Mention]] = {}
+def _entities_json(chance: random.Random, mentions: list[Mention]) -> str:
+    grouped: dict[Entity, list[Mention]] = {}
     for mention in mentions:
         grouped.setdefault(mention.entity, []).append(mention)
     return json.dumps(

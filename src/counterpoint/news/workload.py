@@ -3,25 +3,34 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
+from jaxtyping import Int
 
-from counterpoint.encoders.pretrained import load_encoder, load_tokenizer
+from counterpoint.encoders.frozen import StateCache, cache_key
+from counterpoint.encoders.pretrained import PretrainedEncoder, load_tokenizer
+from counterpoint.encoders.tokens import Texts
 from counterpoint.errors import CounterpointError, UsageError
-from counterpoint.evaluation.tables import Evaluation
+from counterpoint.evaluation.tables import Evaluated
 from counterpoint.files import read_json, write_json
 from counterpoint.news.batches import TrainingBatches
 from counterpoint.news.data.layout import Source, find
 from counterpoint.news.data.prepare import prepare as prepare_source
 from counterpoint.news.data.store import FORMAT, Store
 from counterpoint.news.evaluate import evaluate as evaluate_ranking
-from counterpoint.news.models.recommender import Recommender, build, pretrained_encoder
+from counterpoint.news.features import FeatureReader, packed
+from counterpoint.news.models.building import build, fresh, saved_texts
+from counterpoint.news.models.recommender import Recommender
+from counterpoint.news.models.vocabulary import Vocabulary
+from counterpoint.news.models.words import tokenizer_of
 from counterpoint.news.recipe import NewsRecipe
 from counterpoint.news.recommend import NewsRecommender
 from counterpoint.news.submit import Submission, write_submission
-from counterpoint.progress import Progress
+from counterpoint.progress import Progress, silent
 from counterpoint.training.checkpoint import load_weights, save_weights
 from counterpoint.workload import Trainee
 
@@ -44,39 +53,48 @@ def prepare(
     Without ``out`` it stands in the cache (``$COUNTERPOINT_CACHE``, else ``~/.cache/counterpoint``), under a
     name that changes with the files, the tokenizer and the settings that shape a store.
     """
-    tokenizer = (
-        load_tokenizer(recipe.encoder.name, recipe.encoder.revision)
-        if model is None
-        else load_tokenizer(str(model / "encoder"))
-    )
+    tokenizer = tokenizer_of(recipe.encoder) if model is None else load_tokenizer(str(model / "encoder"))
+    shape = recipe.data
     if (data / "manifest.json").is_file():
         store = Store(data)
-        store.require(tokenizer.fingerprint, tokenizer.name, recipe.data.max_title_tokens)
-        return store
+        store.require(
+            tokenizer.fingerprint,
+            tokenizer.name,
+            shape.max_title_tokens,
+            max_text_tokens=shape.max_text_tokens,
+            sentiment=shape.sentiment,
+        )
+        return _fitting(store, recipe)
     source = find(data, format_name)
-    settings = {
-        "max_title_tokens": recipe.data.max_title_tokens,
-        "validation_days": recipe.data.validation_days,
-        "test_days": recipe.data.test_days,
+    settings: dict[str, Any] = {
+        "max_title_tokens": shape.max_title_tokens,
+        "max_text_tokens": shape.max_text_tokens,
+        "sentiment": shape.sentiment,
+        "needs_text": bool(recipe.texts),
+        "validation_days": shape.validation_days,
+        "test_days": shape.test_days,
     }
     if out is None:
         out = _cached(
             data, source, {**settings, "tokenizer": tokenizer.fingerprint, "on_bad_row": on_bad_row}
         )
         if out.exists():
-            return Store(out)
-    return prepare_source(source, out, tokenizer, **settings, on_bad_row=on_bad_row, progress=progress)
+            return _fitting(Store(out), recipe)
+    made = prepare_source(source, out, tokenizer, **settings, on_bad_row=on_bad_row, progress=progress)
+    return _fitting(made, recipe)
 
 
-def trainee(recipe: NewsRecipe, store: Store) -> Trainee:
+def trainee(recipe: NewsRecipe, store: Store, progress: Progress = silent) -> Trainee:
     """Return a fresh model with its batches; the recipe's seed decides all that is drawn."""
     torch.manual_seed(recipe.training.seed)
-    model = build(recipe, store.labels, encoder=pretrained_encoder(recipe))
-    batches = TrainingBatches(store, recipe)
+    model = fresh(recipe, store)
+    cache = _state_cache(model, store, progress)
+    features = FeatureReader(store, recipe, model.vocabulary.labels.get("article", ()), cache)
+    batches = TrainingBatches(store, recipe, features)
     validated = bool(store.manifest["splits"].get("validation"))
 
     def validate() -> dict[str, float]:
-        outcome = evaluate_ranking(model, recipe, store, "validation", with_floors=False)
+        outcome = evaluate_ranking(model, recipe, store, "validation", features=features, with_floors=False)
         return {name: value for name, value in outcome.record["metrics"].items() if value is not None}
 
     def save(folder: Path) -> None:
@@ -94,49 +112,56 @@ def trainee(recipe: NewsRecipe, store: Store) -> Trainee:
 
 
 def save_model(model: Recommender, recipe: NewsRecipe, store: Store, folder: Path) -> None:
-    """Write weights, configuration, label names and tokenizer: all that loading needs, and no code."""
+    """Write weights, configuration, names and tokenizer: all that loading needs, and no code."""
     save_weights(model, folder / "model.safetensors")
-    model.encoder.save_config(folder / "encoder")
-    load_tokenizer(recipe.encoder.name, recipe.encoder.revision).pretrained.save_pretrained(
-        folder / "encoder"
-    )
-    made = store.manifest["tokenizer"]
+    encoder = _pretrained(model)
+    if encoder is not None:
+        encoder.save_config(folder / "encoder")
+    tokenizer_of(recipe.encoder).pretrained.save_pretrained(folder / "encoder")
     write_json(
-        folder / "model.json", {"pooling": model.encoder.pooling, "tokenizer": made, "labels": store.labels}
+        folder / "model.json",
+        {
+            "tokenizer": store.manifest["tokenizer"],
+            "vocabulary": model.vocabulary.to_json(),
+            "encoder": {} if encoder is None else encoder.description(),
+        },
     )
 
 
 def load(folder: Path, recipe: NewsRecipe, store: Store) -> Recommender:
-    """Return the model in ``folder``, ready to score; no encoder is looked up elsewhere.
+    """Return the model in ``folder``, ready to score; only a base under adapters is looked up elsewhere.
 
-    The ``store`` takes over the model's label numbers: other data numbers its categories otherwise.
+    The ``store`` takes over the model's numbers: other data numbers its categories otherwise.
 
     Raises:
-        CounterpointError: the folder is incomplete.
+        CounterpointError: the folder is incomplete, or the base of its adapters is not there.
     """
     facts = read_json(folder / "model.json")
-    if not (folder / "encoder" / "config.json").is_file():
+    vocabulary = Vocabulary.from_json(facts["vocabulary"])
+    if facts["encoder"] and not (folder / "encoder" / "config.json").is_file():
         raise CounterpointError(f"{folder}: the encoder's configuration is missing; train again.")
-    encoder = load_encoder(str(folder / "encoder"), pooling=facts["pooling"], random_weights=True)
-    model = build(recipe, facts["labels"], encoder=encoder)
+    texts = saved_texts(recipe, vocabulary, folder / "encoder", facts["encoder"])
+    model = build(recipe, vocabulary, texts)
     load_weights(model, folder / "model.safetensors")
-    store.use_labels(facts["labels"])
+    store.use_labels(dict(vocabulary.labels))
     return model.eval()
 
 
 def evaluate(
     model: Recommender, recipe: NewsRecipe, store: Store, split: str, progress: Progress
-) -> Evaluation:
-    """Return metrics, floors, slices and counts of a split."""
+) -> Evaluated:
+    """Return metrics, floors, slices and counts of a split, and the metrics of every impression."""
     if split == "unlabelled":
         raise UsageError("the unlabelled split has no clicks to evaluate with; use counterpoint submit.")
-    return evaluate_ranking(model, recipe, store, split, progress=progress).record
+    outcome = evaluate_ranking(model, recipe, store, split, progress=progress)
+    floors = {name: floor.per_impression for name, floor in outcome.floors.items()}
+    return Evaluated.of(outcome.record, outcome.ranking.per_impression, floors)
 
 
 def submit(
     model: Recommender, recipe: NewsRecipe, store: Store, split: str | None, out: Path, progress: Progress
 ) -> Submission:
-    """Write MIND's ``prediction.txt`` in its zip; by default of the unlabelled split, else of ``test``."""
+    """Write the predictions in a zip; by default those of the unlabelled split, else of ``test``."""
     chosen = split or ("unlabelled" if store.manifest["splits"].get("unlabelled") else "test")
     return write_submission(model, recipe, store, chosen, out, progress)
 
@@ -148,7 +173,58 @@ def recommender(model: Recommender, recipe: NewsRecipe, store: Store, folder: Pa
 
 def _cached(data: Path, source: Source, settings: dict[str, object]) -> Path:
     """Return where the store of these files and settings stands."""
-    cache = Path(os.environ.get("COUNTERPOINT_CACHE") or Path.home() / ".cache" / "counterpoint")
     files = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in source.files]
     key = json.dumps([FORMAT, source.format.name, files, settings], sort_keys=True)
-    return cache / "stores" / f"{data.resolve().name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    return _cache() / "stores" / f"{data.resolve().name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+
+
+def _fitting(store: Store, recipe: NewsRecipe) -> Store:
+    """Refuse a store that lacks what the recipe's articles are made of."""
+    for field in recipe.texts:
+        if not store.has_text(field):
+            raise CounterpointError(
+                f"{store.path}: its articles have no {field}; leave {field!r} out of articles.fields."
+            )
+    return store
+
+
+def _pretrained(model: Recommender) -> PretrainedEncoder | None:
+    """Return the pretrained encoder of a model, if it has one."""
+    found = [module for module in model.modules() if isinstance(module, PretrainedEncoder)]
+    return found[0] if found else None
+
+
+def _state_cache(model: Recommender, store: Store, progress: Progress) -> StateCache | None:
+    """Return what frozen layers make of all titles, from the cache or computed now; none without any."""
+    encoder = _pretrained(model)
+    if encoder is None or not encoder.frozen_layers:
+        return None
+    if torch.accelerator.is_available():
+        model.to(torch.accelerator.current_accelerator())
+    offsets = np.concatenate(([0], np.cumsum(store.title_lengths())))
+    key = cache_key(encoder, f"{store.manifest['tokenizer']['fingerprint']} {_titles_hash(store)}")
+    folder = _cache() / "states" / key
+    cache = StateCache.open(folder, key)
+    if cache is None:
+        cache = StateCache.build(folder, key, encoder, _title_blocks(store), offsets, progress)
+    return cache
+
+
+def _titles_hash(store: Store) -> str:
+    """Return what tells the tokens of all titles from any others."""
+    every = np.arange(len(store.title_lengths()))
+    tokens, lengths = store.texts("title", every)
+    return hashlib.sha256(np.ascontiguousarray(tokens).tobytes() + lengths.tobytes()).hexdigest()[:16]
+
+
+def _title_blocks(store: Store, size: int = 256) -> Iterator[tuple[Int[np.ndarray, " texts"], Texts]]:
+    """Yield all titles, shortest first, some at a time."""
+    order = np.argsort(store.title_lengths(), kind="stable")
+    for start in range(0, len(order), size):
+        rows = order[start : start + size]
+        yield rows, packed(*store.texts("title", rows)).texts
+
+
+def _cache() -> Path:
+    """Return the folder of what can be made again."""
+    return Path(os.environ.get("COUNTERPOINT_CACHE") or Path.home() / ".cache" / "counterpoint")

@@ -3,8 +3,9 @@
 import re
 import shutil
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -15,6 +16,15 @@ from counterpoint.errors import CounterpointError
 from counterpoint.files import new_folder, read_json, write_json
 
 _NAME = re.compile(r"step-(\d+)")
+
+
+@runtime_checkable
+class PartlySaved(Protocol):
+    """A module, in a model of any depth, some of whose tensors stand elsewhere: a frozen base, say."""
+
+    def unsaved(self) -> AbstractSet[str]:
+        """Return the names in its ``state_dict`` that are neither saved nor loaded."""
+        ...
 
 
 def save_checkpoint(
@@ -28,7 +38,7 @@ def save_checkpoint(
 
     Args:
         folder: where a run's checkpoints stand; nothing else may stand there.
-        model: its parameters and buffers.
+        model: its parameters and buffers, but for what its modules name as `PartlySaved`.
         optimizer: its moments.
         balancer: the balancer's state: tensors and plain values, also in dictionaries and lists.
         state: plain values: the step and whatever else the loop must know.
@@ -83,21 +93,34 @@ def load_checkpoint(
 
 
 def save_weights(model: nn.Module, file: Path) -> None:
-    """Write a model's parameters and buffers; tensors that share their memory are written once each."""
+    """Write a model's parameters and buffers, but for what its modules name as `PartlySaved`.
+
+    Tensors that share their memory are written once each.
+    """
+    unsaved = _unsaved(model)
     save_file(
-        {name: tensor.detach().clone().contiguous() for name, tensor in model.state_dict().items()}, file
+        {
+            name: tensor.detach().clone().contiguous()
+            for name, tensor in model.state_dict().items()
+            if name not in unsaved
+        },
+        file,
     )
 
 
 def load_weights(model: nn.Module, file: Path) -> None:
-    """Fill a model from a safetensors file.
+    """Fill a model from a safetensors file; what is not saved keeps its value.
 
     Raises:
         CounterpointError: the file is cut short or belongs to another model.
     """
     tensors = read_tensors(file)
+    unsaved = _unsaved(model)
+    elsewhere = {name: tensor for name, tensor in model.state_dict().items() if name in unsaved}
     try:
-        model.load_state_dict(tensors)
+        if both := sorted(unsaved.intersection(tensors)):
+            raise RuntimeError(f"it holds {both[0]}, which stands elsewhere")
+        model.load_state_dict({**elsewhere, **tensors})
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].strip().rstrip(".")
         raise CounterpointError(
@@ -113,6 +136,16 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         raise CounterpointError(
             f"{file}: missing or cut short ({error}); remove {file.parent} and train again."
         ) from error
+
+
+def _unsaved(model: nn.Module) -> set[str]:
+    """Return the names in a model's ``state_dict`` that its modules do not want saved."""
+    return {
+        f"{place}.{name}" if place else name
+        for place, module in model.named_modules(remove_duplicate=False)  # a shared one has several names
+        if isinstance(module, PartlySaved)
+        for name in module.unsaved()
+    }
 
 
 def _take_out(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:

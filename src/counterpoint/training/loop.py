@@ -57,6 +57,14 @@ class Batches(Protocol[Yielded]):
         ...
 
 
+class StopTraining(Exception):  # noqa: N818  # no error: whoever watches the training has seen enough
+    """Raised by an observer to end the training at this validation."""
+
+
+class DivergedError(CounterpointError):
+    """The gradients are not finite any more."""
+
+
 class Model(Protocol):
     """What the loop needs of a model beside being a module."""
 
@@ -67,6 +75,22 @@ class Model(Protocol):
     def shared_parameters(self) -> Iterator[nn.Parameter]:
         """Yield the parameters that the tasks share."""
         ...
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """How a training ended.
+
+    Attributes:
+        best: the best validation metric; none without validation.
+        best_step: the step whose model was kept.
+        seconds: of training, validation and checkpoints, those of an interrupted process included as far as
+            its last checkpoint.
+    """
+
+    best: float | None
+    best_step: int
+    seconds: float
 
 
 @dataclass
@@ -82,6 +106,7 @@ class _State:
     log_sizes: dict[str, int] = field(default_factory=dict)
     summed: dict[str, float] = field(default_factory=dict)
     summed_steps: int = 0
+    seconds: float = 0.0
 
 
 def fit(
@@ -95,9 +120,10 @@ def fit(
     save: Callable[[Path], None],
     validate: Callable[[], dict[str, float]] | None = None,
     metric: str = "",
+    observe: Callable[[int, float], None] | None = None,
     accelerator: Accelerator | None = None,
     progress: Progress = silent,
-) -> None:
+) -> Fitted:
     """Train until the epochs are over or validation stops improving; go on from a checkpoint if there is one.
 
     The best model by validation stands in the run's ``model`` folder from the first validation on. The run's
@@ -113,11 +139,14 @@ def fit(
         save: writes the model into a folder.
         validate: returns validation metrics; without it the last model is kept.
         metric: the one that decides, the higher the better.
+        observe: told the step and that metric after each validation; may raise `StopTraining`.
         accelerator: device and processes.
         progress: told the steps.
 
     Raises:
-        CounterpointError: the loss is not finite ten times running, or a file cannot be written.
+        DivergedError: the loss is not finite ten times running.
+        StopTraining: the observer did.
+        CounterpointError: a file cannot be written.
     """
     accelerator = accelerator or make_accelerator()
     model.to(accelerator.device)
@@ -132,11 +161,12 @@ def fit(
         save=save,
         validate=validate,
         metric=metric,
+        observe=observe,
         accelerator=accelerator,
         optimizer=make_optimizer(model, settings) if optimizer is None else optimizer,
         balances_all=optimizer is not None,
     )
-    loop.go(progress)
+    return loop.go(progress)
 
 
 def make_accelerator() -> Accelerator:
@@ -180,6 +210,7 @@ class _Loop:
     save: Callable[[Path], None]
     validate: Callable[[], dict[str, float]] | None
     metric: str
+    observe: Callable[[int, float], None] | None
     accelerator: Accelerator
     optimizer: Optimizer
     balances_all: bool
@@ -191,13 +222,15 @@ class _Loop:
         self.total = self.settings.epochs * self.per_epoch
         self.state = _State()
         self.not_finite_running = 0
+        self.durations: list[float] = []
 
-    def go(self, progress: Progress) -> None:
+    def go(self, progress: Progress) -> Fitted:
         """Take all steps that are left."""
         restored = load_checkpoint(self.run.path / "checkpoints", self.model, self.optimizer)
         if restored is not None:
             self.state = _State(**restored[0])
             self.balancer.load_state_dict(restored[1])
+        self.started = time.monotonic() - self.state.seconds
         with self._logs() as (self.metrics, self.balance):
             self.clock, self.since = time.monotonic(), 0
             self.model.train()
@@ -211,6 +244,7 @@ class _Loop:
                     self._validate()
                 if step % self.settings.checkpoint_every == 0 or epoch_ends or self.state.stopped:
                     self._checkpoint()
+        return Fitted(self.state.best, self.state.best_step, time.monotonic() - self.started)
 
     @contextmanager
     def _logs(self) -> Iterator[tuple[JsonLog | None, JsonLog | None]]:
@@ -229,6 +263,7 @@ class _Loop:
 
     def _step(self) -> None:
         """Take one step; one whose gradients are not finite is left out and counted."""
+        begun = time.monotonic()
         state, accelerator = self.state, self.accelerator
         rank, processes = accelerator.process_index, accelerator.num_processes
         # Dropout follows from the place in the training alone, so there are no generators to restore.
@@ -239,8 +274,13 @@ class _Loop:
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
         shared = self.model.parameters() if self.balances_all else self.model.shared_parameters()
+        every = self.settings.diagnose_every
         report = self.balancer.backward(
-            self.model.losses(batch), shared=shared, heads=self.model.parameters(), target=self.target
+            self.model.losses(batch),
+            shared=shared,
+            heads=self.model.parameters(),
+            target=self.target,
+            diagnose=every is not None and state.step % every == 0,
         )
         limit = self.settings.clip_norm
         largest = math.inf if limit is None or self.balances_all else limit
@@ -254,9 +294,10 @@ class _Loop:
         self.optimizer.zero_grad(set_to_none=True)
         state.step += 1
         self.since += len(batch) * processes
+        self.durations.append(time.monotonic() - begun)
         self._log(report, factor)
         if self.not_finite_running == _MOST_NOT_FINITE:
-            raise CounterpointError(
+            raise DivergedError(
                 f"{self.run.path}: {_MOST_NOT_FINITE} steps running gave gradients that are not finite "
                 f"(up to step {state.step}); lower training.learning_rate or set training.precision=fp32."
             )
@@ -281,10 +322,11 @@ class _Loop:
                         "losses": {task: total / state.summed_steps for task, total in state.summed.items()},
                         "learning_rate": self.settings.learning_rate * factor,
                         "examples_per_second": self.since / elapsed,
+                        "seconds_per_step": float(np.median(self.durations)),
                         "steps_not_finite": state.steps_not_finite,
                     }
                 )
-            state.summed, state.summed_steps = {}, 0
+            state.summed, state.summed_steps, self.durations = {}, 0, []
             self.clock, self.since = time.monotonic(), 0
 
     def _validate(self) -> None:
@@ -306,10 +348,13 @@ class _Loop:
         else:
             state.without_progress += 1
             state.stopped = state.without_progress == self.settings.patience
+        if self.observe and not math.isnan(value):
+            self.observe(state.step, value)
         self.clock, self.since = time.monotonic(), 0
 
     def _checkpoint(self) -> None:
         """Write a checkpoint from the first process."""
+        self.state.seconds = time.monotonic() - self.started
         if self.metrics and self.balance:
             self.state.log_sizes = {"metrics": self.metrics.size(), "balance": self.balance.size()}
             folder = self.run.path / "checkpoints"

@@ -11,6 +11,8 @@ from counterpoint.news.data.layout import find
 from counterpoint.news.data.prepare import prepare
 from counterpoint.news.data.store import Store
 
+KEPT = ("labels", "splits", "counts", "simulated", "text", "texts", "history values", "fingerprints")
+
 
 @pytest.fixture(scope="session")
 def tokenizer(tiny_encoder: Path) -> Tokenizer:
@@ -31,15 +33,18 @@ def prepared(tokenizer: Tokenizer, tmp_path: Path) -> Callable[..., Store]:
 def contents() -> Callable[[Store], dict]:
     """Return everything a store holds that its raw form must not change."""
 
+    def plain(array: np.ndarray) -> list:
+        return pl.Series(array).fill_nan(None).to_list() if array.dtype.kind == "f" else array.tolist()
+
     def read(store: Store) -> dict:
-        arrays = {file.stem: np.load(file).tolist() for file in sorted(store.path.glob("arrays/*.npy"))}
+        arrays = {file.stem: plain(np.load(file)) for file in sorted(store.path.glob("arrays/*.npy"))}
         tables = {
             file.stem: pl.read_parquet(file).to_dicts()
             for file in sorted(store.path.glob("*.parquet"))
             if file.stem != "articles"
         }
         articles = pl.read_parquet(store.path / "articles.parquet").select("article", "title", "entities")
-        kept = {key: store.manifest[key] for key in ("labels", "splits", "counts", "simulated")}
+        kept = {key: store.manifest[key] for key in KEPT}
         return {**arrays, **tables, "articles": articles.to_dicts(), **kept}
 
     return read

@@ -72,10 +72,10 @@ def test_own_logs_are_found_and_mind_goes_first(tmp_path):
     ("files", "format_name", "message"),
     [
         ((), None, r"no data found, looked for behaviors.tsv with news.tsv; or impressions.parquet"),
-        (("behaviors.tsv",), None, r"there is behaviors.tsv but no news.tsv; put the articles beside it"),
+        (("train/behaviors.parquet",), None, r"train/history.parquet: missing; put the readers' histories"),
         (("news.tsv", "dev/behaviors.tsv"), None, r"no training impressions; add train/"),
         (("news.tsv", "behaviors.tsv"), "logs", "no data found, looked for impressions.parquet"),
-        (("news.tsv",), "mint", r"unknown \(did you mean 'mind'\?\); known: mind, logs"),
+        (("news.tsv",), "mint", r"unknown \(did you mean 'mind'\?\); known: mind, logs, ebnerd"),
     ],
 )
 def test_what_is_missing_is_named(files, format_name, message, tmp_path):
@@ -86,3 +86,38 @@ def test_what_is_missing_is_named(files, format_name, message, tmp_path):
 def test_no_folder(tmp_path):
     with pytest.raises(CounterpointError, match="no such folder"):
         find(tmp_path / "nowhere")
+
+
+def test_ebnerd_s_histories_belong_to_their_impressions(tmp_path):
+    root = place(
+        tmp_path,
+        "articles.parquet",
+        "train/behaviors.parquet",
+        "train/history.parquet",
+        "behaviors_validation.parquet",
+        "history_validation.parquet",
+    )
+    source = find(root)
+    assert source.format.name == "ebnerd"
+    assert [(part.role, part.place, part.histories) for part in source.parts] == [
+        ("train", "train folder", root / "train" / "history.parquet"),
+        ("dev", "behaviors_validation.parquet", root / "history_validation.parquet"),
+    ]
+    assert set(source.files) == set(root.rglob("*.parquet"))
+
+
+def test_a_folder_of_bundles(tmp_path):
+    root = place(
+        tmp_path,
+        *(f"MINDsmall/{role}/{file}" for role in ("train", "dev") for file in ("news.tsv", "behaviors.tsv")),
+        "MINDlarge/MINDlarge_test/behaviors.tsv",
+        "MINDlarge/news.tsv",
+        "notes/behaviors.tsv",
+    )
+    source = find(root)
+    assert [part.role for part in source.parts] == ["test", "train", "dev"]
+    assert [str(file.relative_to(root)) for file in source.articles] == [
+        "MINDlarge/news.tsv",
+        "MINDsmall/train/news.tsv",
+        "MINDsmall/dev/news.tsv",
+    ]

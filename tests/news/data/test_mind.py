@@ -18,11 +18,14 @@ def test_every_number_of_the_little_site(small_mind, prepared):
     # Counted by hand from the rows: U1, U3, U4, U5 and U6 keep their history; three readers never had one.
     assert store.counts == {
         "articles": 12,
+        "articles without a title": 0,
         "bad rows set aside": 0,
+        "beyond-accuracy impressions": 0,
         "candidates": 54,
         "clicks": 21,
         "duplicate articles": 0,
         "empty histories": 4,
+        "entities": 4,
         "entity spans cut off with the title": 0,
         "entity spans found": 4,
         "entity spans lost": 0,
@@ -36,6 +39,14 @@ def test_every_number_of_the_little_site(small_mind, prepared):
         "impressions without a click": 0,
         "impressions without a non-click": 0,
         "readers": 9,
+        "readers without a history row": 0,
+        "sentiment negative": 0,
+        "sentiment neutral": 0,
+        "sentiment positive": 0,
+        "sentiment unknown": 12,
+        "truncated abstracts": 0,
+        "truncated bodies": 0,
+        "truncated subtitles": 0,
         "truncated titles": 0,
         "unknown ids among candidates": 0,
         "unknown ids in histories": 0,
@@ -173,8 +184,9 @@ def test_a_reader_with_10000_clicks_keeps_them_and_is_seen_by_the_last_50(mind_f
     batch = TrainingBatches(store, recipe).batch(0, 0)
     assert batch.history.shape == (1, 50)
     titles = [store.titles(np.array([article]))[0].tolist() for article in articles[-50:]]
-    starts = np.cumsum([0, *batch.packs[0].lengths])
-    packed = [batch.packs[0].tokens[first:last].tolist() for first, last in pairwise(starts)]
+    pack = batch.packs[0].texts["title"].texts
+    starts = np.cumsum([0, *pack.lengths])
+    packed = [pack.tokens[first:last].tolist() for first, last in pairwise(starts)]
     assert [packed[place] for place in batch.history[0]] == titles
 
 

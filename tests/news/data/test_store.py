@@ -28,7 +28,7 @@ def test_another_tokenizer_or_title_length_is_refused(small_mind, prepared, toke
 def test_a_store_of_another_version_is_refused(small_mind, prepared):
     store = prepared(small_mind)
     write_json(store.path / "manifest.json", {**store.manifest, "format": 99})
-    with pytest.raises(CounterpointError, match="a store of version 99, this program reads version 1"):
+    with pytest.raises(CounterpointError, match="a store of version 99, this program reads version 2"):
         Store(store.path)
 
 

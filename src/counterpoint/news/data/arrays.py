@@ -26,6 +26,10 @@ class GrowingArray:
         with self.path.open("r+b") as file:
             self._write_header(file)
 
+    def remove(self) -> None:
+        """Remove the file."""
+        self.path.unlink()
+
     def _write_header(self, file: IO[bytes]) -> None:
         header = {
             "descr": np.lib.format.dtype_to_descr(self.dtype),
@@ -46,6 +50,11 @@ class RaggedArray:
     def __len__(self) -> int:
         return self._offsets.length - 1
 
+    @property
+    def total(self) -> int:
+        """How many values all lists hold."""
+        return self._values.length
+
     def append(self, values: Shaped[np.ndarray, " values"], lengths: Int[np.ndarray, " lists"]) -> None:
         """Add lists whose values stand one after another."""
         self._offsets.append(self._values.length + np.cumsum(lengths, dtype=np.int64))
@@ -56,6 +65,11 @@ class RaggedArray:
         self._values.close()
         self._offsets.close()
 
+    def remove(self) -> None:
+        """Remove both files."""
+        self._values.remove()
+        self._offsets.remove()
+
 
 class SeenHashes:
     """The row under which each 64-bit hash was first seen: 12 bytes a hash, whatever it stands for."""
@@ -63,6 +77,9 @@ class SeenHashes:
     def __init__(self) -> None:
         self._hashes = np.empty(0, dtype=np.uint64)
         self._rows = np.empty(0, dtype=np.int32)
+
+    def __len__(self) -> int:
+        return len(self._hashes)
 
     def rows(
         self, hashes: UInt64[np.ndarray, " values"]

@@ -1,69 +1,98 @@
-"""Writing articles into a store: checked, tokenised, their entities tagged."""
+"""Writing articles into a store: checked, tokenised, their entities tagged and listed."""
 
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
 
-from counterpoint.encoders.tokens import Tokenizer
+from counterpoint.encoders.tokens import Encoded, Tokenizer
 from counterpoint.errors import BadRowError
+from counterpoint.evaluation.floors import UNKNOWN_TIME
 from counterpoint.news.data.arrays import GrowingArray, RaggedArray
-from counterpoint.news.data.entities import EntityError, Span, locate, tag
-from counterpoint.news.data.rows import BadRows
+from counterpoint.news.data.entities import EntityError, Span, locate, mentioned, tag
+from counterpoint.news.data.rows import ARTICLE_SCHEMA, SENTIMENTS, BadRows, in_schema
+from counterpoint.news.data.sentiment import sentiment_of, vader
+from counterpoint.news.data.texts import TEXTS, TextWriter
 from counterpoint.tasks.classification import IGNORE
 
 _SPAN = pl.Struct(
     {"start": pl.Int32, "end": pl.Int32, "type": pl.String, "entity": pl.String, "confidence": pl.Float32}
 )
-_TEXTS = (
-    "article",
-    "title",
-    "subtitle",
-    "abstract",
-    "body",
-    "category",
-    "subcategory",
-    "sentiment",
-    "published",
-)
+_NOT_KEPT = ("line", "entities", "abstract_entities")
 _COUNTS = (
-    "articles", "duplicate articles", "truncated titles", "entity spans found", "entity spans searched",
-    "entity spans lost", "entity spans overlapping", "entity spans cut off with the title",
+    "articles", "articles without a title", "duplicate articles", "entity spans found",
+    "entity spans searched", "entity spans lost", "entity spans overlapping",
+    "entity spans cut off with the title", "entities", "sentiment negative", "sentiment neutral",
+    "sentiment positive", "sentiment unknown",
 )  # fmt: skip
+_TRUNCATED = {
+    "title": "truncated titles", "subtitle": "truncated subtitles", "abstract": "truncated abstracts",
+    "body": "truncated bodies",
+}  # fmt: skip
 _CHUNK = 2_000
 
 
 class ArticleWriter:
     """Takes blocks of articles; row 0 is the unknown article with an empty title.
 
+    Args:
+        folder: the store's.
+        tokenizer: the encoder's.
+        max_title_tokens: where titles are cut.
+        max_text_tokens: where subtitles, abstracts and bodies are cut.
+        sentiment: the data's own, or VADER's of the titles.
+
     Attributes:
         ids: the row of each article id.
-        labels: names of categories, subcategories and entity types, in order of first appearance.
-        counts: articles, duplicates, truncated titles, and what became of the entities.
+        labels: names of categories, subcategories and entity types, in order of first appearance, and of
+            sentiments.
+        counts: articles, duplicates, truncated texts, sentiments, and what became of the entities.
+        texts: which text fields any article has.
+
+    Raises:
+        UsageError: VADER is asked for and not installed.
     """
 
-    def __init__(self, folder: Path, tokenizer: Tokenizer, max_title_tokens: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        tokenizer: Tokenizer,
+        max_title_tokens: int,
+        max_text_tokens: int,
+        sentiment: Literal["given", "vader"],
+    ) -> None:
         self.ids: dict[str, int] = {}
-        self.counts: Counter[str] = Counter(dict.fromkeys(_COUNTS, 0))
-        self._folder, self._tokenizer, self._max_tokens = folder, tokenizer, max_title_tokens
+        self.counts: Counter[str] = Counter(dict.fromkeys((*_COUNTS, *_TRUNCATED.values()), 0))
+        self.texts: tuple[str, ...] = ()
+        self._folder = folder
+        self._compound = vader() if sentiment == "vader" else None
         self._numbers: dict[str, dict[str, int]] = {"category": {}, "subcategory": {}, "entity_types": {}}
+        self._numbers["sentiment"] = {name: number for number, name in enumerate(SENTIMENTS)}
+        self._entity_numbers: dict[str, int] = {}
         self._contents: list[int] = []
         arrays = folder / "arrays"
-        self._tokens = RaggedArray(arrays, "title_tokens", "title_offsets", np.int32)
+        self._texts = {
+            field: TextWriter(
+                arrays, field, tokenizer, max_title_tokens if field == "title" else max_text_tokens
+            )
+            for field in TEXTS
+        }
         self._tags = GrowingArray(arrays / "title_tags.npy", np.int32)
         self._labels = {
             field: GrowingArray(arrays / f"{field}_labels.npy", np.int32)
-            for field in ("category", "subcategory")
+            for field in ("category", "subcategory", "sentiment")
         }
+        self._scores = GrowingArray(arrays / "sentiment_scores.npy", np.float32)
+        self._published = GrowingArray(arrays / "published.npy", np.int64)
+        self._entities = RaggedArray(arrays, "entities", "entity_offsets", np.int32)
         self._blocks = folder / "article-blocks"
         self._blocks.mkdir()
         self._written = 0
-        unknown = pl.DataFrame({field: [None] for field in _TEXTS}).with_columns(
-            article=pl.lit(""), title=pl.lit(""), published=pl.lit(None, dtype=pl.Datetime("us"))
-        )
-        self._write(unknown.with_columns(pl.col(pl.Null).cast(pl.String)), [[]])
+        unknown = in_schema(pl.DataFrame({"article": [""], "title": [""]}), ARTICLE_SCHEMA)
+        self._write(unknown.drop(_NOT_KEPT), [[]], [[]])
 
     @property
     def labels(self) -> dict[str, list[str]]:
@@ -75,8 +104,9 @@ class ArticleWriter:
         contents = block.drop("line").hash_rows(seed=0).to_list()
         keep: list[int] = []
         spans: list[list[Span]] = []
-        columns = block.select("line", "article", "title", "entities").iter_rows()
-        for place, (line, article, title, raw) in enumerate(columns):
+        entities: list[list[str]] = []
+        columns = block.select("line", "article", "title", "entities", "abstract_entities").iter_rows()
+        for place, (line, article, title, raw, more) in enumerate(columns):
             row = self.ids.get(article)
             if row is not None:
                 if self._contents[row - 1] == contents[place]:
@@ -88,12 +118,16 @@ class ArticleWriter:
                         f"{article}\t{title}",
                     )
                 continue
+            field = "entities"
             try:
                 found, how = locate(title, raw)
+                names = mentioned(raw)
+                field = "abstract_entities"
+                names += mentioned(more)
             except EntityError as fault:
                 bad.add(
-                    BadRowError(file, line, "entities", str(fault), "correct the entities"),
-                    f"{article}\t{raw}",
+                    BadRowError(file, line, field, str(fault), "correct the entities"),
+                    f"{article}\t{raw if field == 'entities' else more}",
                 )
                 continue
             for kind, number in how.items():
@@ -102,36 +136,41 @@ class ArticleWriter:
             self.ids[article] = len(self._contents)
             keep.append(place)
             spans.append(found)
+            entities.append(list(dict.fromkeys(names)))
         self.counts["articles"] += len(keep)
-        kept = block.select(_TEXTS)[keep]
+        kept = block.drop(_NOT_KEPT)[keep]
+        self.counts["articles without a title"] += int((kept["title"] == "").sum())
         for start in range(0, len(keep), _CHUNK):
-            self._write(kept[start : start + _CHUNK], spans[start : start + _CHUNK])
+            chunk = slice(start, start + _CHUNK)
+            self._write(kept[chunk], spans[chunk], entities[chunk])
 
     def close(self) -> None:
-        """Finish all files."""
-        self._tokens.close()
-        self._tags.close()
-        for array in self._labels.values():
+        """Finish all files; texts that no article has leave none."""
+        for field, writer in self._texts.items():
+            writer.close(keep=field == "title" or writer.present)
+            self.counts[_TRUNCATED[field]] = writer.truncated
+        self.texts = tuple(field for field, writer in self._texts.items() if writer.present)
+        self._entities.close()
+        for array in (self._tags, *self._labels.values(), self._scores, self._published):
             array.close()
+        self.counts["entities"] = len(self._entity_numbers)
+        names = pl.DataFrame({"entity": list(self._entity_numbers)}, schema={"entity": pl.String})
+        names.write_parquet(self._folder / "entities.parquet")
         blocks = pl.scan_ipc(sorted(self._blocks.iterdir()), glob=False)
         blocks.sink_parquet(self._folder / "articles.parquet")
         shutil.rmtree(self._blocks)
 
-    def _write(self, block: pl.DataFrame, spans: list[list[Span]]) -> None:
+    def _write(self, block: pl.DataFrame, spans: list[list[Span]], entities: list[list[str]]) -> None:
         """Tokenise and write articles that are known to be sound."""
-        encoded = self._tokenizer.encode(block["title"].to_list(), self._max_tokens)
-        types = self._numbers["entity_types"]
-        tagged = [
-            tag(one.offsets, one.special, found, types) for one, found in zip(encoded, spans, strict=True)
-        ]
-        tags = np.concatenate(tagged)
-        self._tokens.append(
-            np.concatenate([one.ids for one in encoded]), np.array([len(one.ids) for one in encoded])
-        )
-        self._tags.append(tags)
-        begun = int(((tags > 0) & (tags % 2 == 1)).sum())
-        self.counts["truncated titles"] += sum(one.truncated for one in encoded)
-        self.counts["entity spans cut off with the title"] += sum(map(len, spans)) - begun
+        if self._compound is not None:
+            scores = [self._compound(title) if title.strip() else None for title in block["title"]]
+            names = [None if score is None else sentiment_of(score) for score in scores]
+            block = block.with_columns(
+                sentiment=pl.Series(names, dtype=pl.String),
+                sentiment_score=pl.Series(scores, dtype=pl.Float32),
+            )
+        encoded = {field: writer.add(block[field].to_list()) for field, writer in self._texts.items()}
+        self._write_tags(encoded["title"], spans)
         for field, array in self._labels.items():
             numbers = self._numbers[field]
             array.append(
@@ -139,7 +178,27 @@ class ArticleWriter:
                     [numbers.setdefault(name, len(numbers)) if name else IGNORE for name in block[field]]
                 )
             )
-        entities = [[vars(span) for span in found] for found in spans]
-        table = block.with_columns(entities=pl.Series(entities, dtype=pl.List(_SPAN)))
+        self._scores.append(block["sentiment_score"].fill_null(float("nan")).to_numpy())
+        self._published.append(block["published"].dt.epoch("us").fill_null(UNKNOWN_TIME).to_numpy())
+        known = self._entity_numbers
+        self._entities.append(
+            np.array([known.setdefault(name, len(known)) for names in entities for name in names], dtype=int),
+            np.array([len(names) for names in entities]),
+        )
+        if self.ids:  # the unknown article does not count
+            for name, number in block["sentiment"].fill_null("unknown").value_counts().iter_rows():
+                self.counts[f"sentiment {name}"] += number
+        listed = [[vars(span) for span in found] for found in spans]
+        table = block.with_columns(entities=pl.Series(listed, dtype=pl.List(_SPAN)))
         table.write_ipc(self._blocks / f"{self._written:06d}.arrow", compression="lz4")
         self._written += 1
+
+    def _write_tags(self, titles: list[Encoded], spans: list[list[Span]]) -> None:
+        """Write the entity tags of titles."""
+        types = self._numbers["entity_types"]
+        tags = np.concatenate(
+            [tag(one.offsets, one.special, found, types) for one, found in zip(titles, spans, strict=True)]
+        )
+        self._tags.append(tags)
+        begun = int(((tags > 0) & (tags % 2 == 1)).sum())
+        self.counts["entity spans cut off with the title"] += sum(map(len, spans)) - begun

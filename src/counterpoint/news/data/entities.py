@@ -65,6 +65,16 @@ def locate(title: str, raw: str | None) -> tuple[list[Span], Counter[str]]:
     return sorted(kept, key=lambda span: span.start), counts
 
 
+def mentioned(raw: str | None) -> list[str]:
+    """Return the distinct entities of MIND's JSON list in their order: Wikidata id, else surface form.
+
+    Raises:
+        EntityError: malformed JSON or a missing key.
+    """
+    names = (entity.wikidata or next(filter(None, entity.forms), "") for entity in _parsed(raw))
+    return list(dict.fromkeys(filter(None, names)))
+
+
 def tag(
     offsets: Sequence[tuple[int, int]], special: Sequence[int], spans: Sequence[Span], types: dict[str, int]
 ) -> Int32[np.ndarray, " tokens"]:

@@ -1,15 +1,18 @@
 """One's own logs: ``articles`` and ``impressions`` as CSV, JSON lines or Parquet.
 
 ``articles``: article, title (both needed), subtitle, abstract, body, category, subcategory, entities (a JSON
-list as MIND writes it, or one of objects with SurfaceForms and Type), sentiment, published (ISO 8601).
+list as MIND writes it, or one of objects with SurfaceForms and Type), sentiment (negative, neutral, positive,
+or a number from -1 to 1), published (ISO 8601).
 
 ``impressions``: impression, reader, time (ISO 8601), candidates (all needed), history (oldest first), clicked
-(the candidates that were clicked; a file without this column is unlabelled). The three lists are JSON or
-Parquet lists, or ids separated by spaces. Other columns are ignored.
+(the candidates that were clicked; a file without this column is unlabelled), history_read_time in seconds and
+history_scroll in percent (as long as the history, null where unknown). The lists are JSON or Parquet lists,
+or ids or numbers separated by spaces. Other columns are ignored.
 """
 
 import csv
 import json
+import math
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from itertools import islice
@@ -19,12 +22,25 @@ from typing import Any
 import polars as pl
 
 from counterpoint.errors import BadRowError, CounterpointError
-from counterpoint.news.data.rows import ARTICLE_SCHEMA, IMPRESSION_SCHEMA, BadRows, text_blocks
+from counterpoint.news.data.rows import (
+    ARTICLE_SCHEMA,
+    HISTORY_VALUES,
+    IMPRESSION_SCHEMA,
+    SENTIMENTS,
+    BadRows,
+    parquet_blocks,
+    text_blocks,
+)
+from counterpoint.news.data.sentiment import sentiment_of
 from counterpoint.progress import Progress
 
 name = "logs"
 article_files: tuple[str, ...] = ("articles.parquet", "articles.jsonl", "articles.csv")
 impression_files: tuple[str, ...] = ("impressions.parquet", "impressions.jsonl", "impressions.csv")
+history_file: str | None = None
+histories = None
+day_begins = 0
+without_articles = "put the articles beside it, or use a recipe without texts"
 
 _BLOCK = 20_000
 _Row = tuple[int, dict[str, Any]]
@@ -68,20 +84,41 @@ def _blocks(
         yield pl.DataFrame(parsed, schema=schema)
 
 
-_NOT_TEXT = ("line", "entities", "published")
+_PLAIN = ("subtitle", "abstract", "body", "category", "subcategory")
 
 
 def _article(row: dict[str, Any]) -> dict[str, Any]:
     """Return one article; texts that are absent stay null."""
     entities = row.get("entities")
     published = row.get("published")
+    sentiment, score = _sentiment(row.get("sentiment"))
     return {
-        **{field: _text(row.get(field), field) for field in ARTICLE_SCHEMA if field not in _NOT_TEXT},
+        **{field: _text(row.get(field), field) for field in _PLAIN},
         "article": _needed(row, "article"),
         "title": _needed(row, "title"),
         "entities": json.dumps(entities) if isinstance(entities, list) else _text(entities, "entities"),
+        "sentiment": sentiment,
+        "sentiment_score": score,
         "published": None if published in (None, "") else _time(published, "published"),
     }
+
+
+def _sentiment(value: Any) -> tuple[str | None, float | None]:
+    """Return the class and the score of a class or a score; a class alone counts as certain."""
+    text = (_text(value, "sentiment") or "").strip().lower()
+    if not text:
+        return None, None
+    if text in SENTIMENTS:
+        return text, SENTIMENTS.index(text) - 1.0
+    try:
+        score = float(text)
+    except ValueError:
+        score = math.nan
+    if not -1 <= score <= 1:
+        raise _FieldError(
+            "sentiment", f"{value!r} is no sentiment", f"write {', '.join(SENTIMENTS)} or a number in [-1, 1]"
+        )
+    return sentiment_of(score), score
 
 
 def _impression(row: dict[str, Any]) -> dict[str, Any]:
@@ -99,11 +136,16 @@ def _impression(row: dict[str, Any]) -> dict[str, Any]:
         clicked = [int(candidate in clicks) for candidate in candidates]
     else:
         clicked = [-1] * len(candidates)
+    history = _id_list(row.get("history"), "history")
     return {
         "impression": _needed(row, "impression"),
         "reader": _needed(row, "reader"),
         "time": _time(row["time"], "time"),
-        "history": _id_list(row.get("history"), "history"),
+        "history": history,
+        **{
+            f"history_{name}": _numbers(row.get(f"history_{name}"), f"history_{name}", len(history))
+            for name in HISTORY_VALUES
+        },
         "candidates": candidates,
         "clicked": clicked,
     }
@@ -132,6 +174,25 @@ def _id_list(value: Any, field: str) -> list[str]:
     if value is None or isinstance(value, str):
         return (_text(value, field) or "").split()
     raise _FieldError(field, f"{value!r} is no list of ids", "give a list, or ids separated by spaces")
+
+
+def _numbers(value: Any, field: str, wanted: int) -> list[float | None] | None:
+    """Return one number or null for each of ``wanted`` clicks, from a list, JSON or text with spaces."""
+    if value is None or value == "":
+        return None
+    try:
+        listed = value
+        if isinstance(value, str):
+            listed = json.loads(value) if value.lstrip().startswith("[") else value.split()
+        numbers = [None if one is None else float(one) for one in listed]
+        if any(map(math.isinf, filter(None, numbers))):
+            raise ValueError
+    except (TypeError, ValueError, RecursionError):
+        raise _FieldError(field, f"{value!r} is no list of numbers", "give a list with nulls") from None
+    if len(numbers) != wanted:
+        problem = f"{len(numbers)} numbers for a history of {wanted} articles"
+        raise _FieldError(field, problem, "give one for each, or null")
+    return numbers
 
 
 def _time(value: Any, field: str) -> datetime:
@@ -189,19 +250,8 @@ def _jsonl_rows(file: Path, bad: BadRows, progress: Progress) -> Iterator[_Row]:
 
 def _parquet_rows(file: Path, bad: BadRows, progress: Progress) -> Iterator[_Row]:
     """Yield the rows of a Parquet file, block by block."""
-    start, total = 0, 1
-    while start < total:
-        try:
-            table = pl.scan_parquet(file, glob=False)
-            total = table.select(pl.len()).collect().item()
-            rows = table.slice(start, _BLOCK).collect()
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise CounterpointError(
-                f"{file}: cannot be read as Parquet ({error}); check the file."
-            ) from error
-        yield from enumerate(rows.iter_rows(named=True), start + 1)
-        start += _BLOCK
-        progress(f"reading {file.parent.name}/{file.name}", min(start, total), total)
+    for first, rows in parquet_blocks(file, _BLOCK, progress):
+        yield from enumerate(rows.iter_rows(named=True), first)
 
 
 _READERS: dict[str, Callable[[Path, BadRows, Progress], Iterator[_Row]]] = {

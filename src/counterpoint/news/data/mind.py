@@ -5,7 +5,14 @@ from pathlib import Path
 
 import polars as pl
 
-from counterpoint.news.data.rows import ARTICLE_SCHEMA, IMPRESSION_SCHEMA, BadRows, drop_bad, text_blocks
+from counterpoint.news.data.rows import (
+    ARTICLE_SCHEMA,
+    IMPRESSION_SCHEMA,
+    BadRows,
+    drop_bad,
+    in_schema,
+    text_blocks,
+)
 from counterpoint.progress import Progress
 
 TIME = "%m/%d/%Y %I:%M:%S %p"
@@ -15,6 +22,10 @@ BEHAVIORS = ("impression", "reader", "time", "history", "candidates")
 name = "mind"
 article_files: tuple[str, ...] = ("news.tsv",)
 impression_files: tuple[str, ...] = ("behaviors.tsv",)
+history_file: str | None = None
+histories = None
+day_begins = 0
+without_articles = "put the articles beside it, or use a recipe without texts"
 
 
 def articles(file: Path, bad: BadRows, progress: Progress) -> Iterator[pl.DataFrame]:
@@ -31,10 +42,7 @@ def articles(file: Path, bad: BadRows, progress: Progress) -> Iterator[pl.DataFr
                 pl.lit("it is empty"),
                 "fill it in or remove the row",
             )
-        empty = pl.lit(None, dtype=pl.String)
-        yield rows.with_columns(
-            subtitle=empty, body=empty, sentiment=empty, published=pl.lit(None, dtype=pl.Datetime("us"))
-        ).select(pl.col(column).cast(kind) for column, kind in ARTICLE_SCHEMA.items())
+        yield in_schema(rows, ARTICLE_SCHEMA)
 
 
 def impressions(file: Path, bad: BadRows, progress: Progress, *, labelled: bool) -> Iterator[pl.DataFrame]:
@@ -89,9 +97,8 @@ def impressions(file: Path, bad: BadRows, progress: Progress, *, labelled: bool)
             )
         else:
             rows = rows.with_columns(clicked=pl.col("shown").list.eval(pl.lit(-1, dtype=pl.Int8)))
-        yield rows.with_columns(history=_ids("history"), candidates="shown", time="moment").select(
-            pl.col(column).cast(kind) for column, kind in IMPRESSION_SCHEMA.items()
-        )
+        rows = rows.with_columns(history=_ids("history"), candidates="shown", time="moment")
+        yield in_schema(rows, IMPRESSION_SCHEMA)
 
 
 def _columns(

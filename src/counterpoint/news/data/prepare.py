@@ -10,10 +10,12 @@ import polars as pl
 
 from counterpoint.encoders.tokens import Tokenizer
 from counterpoint.errors import CounterpointError, UsageError
-from counterpoint.files import new_folder, write_json
+from counterpoint.files import new_folder, read_json, write_json
 from counterpoint.news.data.articles import ArticleWriter
+from counterpoint.news.data.bare import bare_articles
+from counterpoint.news.data.fingerprints import fingerprints
 from counterpoint.news.data.impressions import ImpressionWriter
-from counterpoint.news.data.layout import Source
+from counterpoint.news.data.layout import Part, Source
 from counterpoint.news.data.rows import BadRows
 from counterpoint.news.data.splits import assign_splits
 from counterpoint.news.data.store import FORMAT, Store
@@ -28,6 +30,9 @@ def prepare(
     tokenizer: Tokenizer,
     *,
     max_title_tokens: int = 20,
+    max_text_tokens: int = 50,
+    sentiment: Literal["given", "vader"] = "given",
+    needs_text: bool = True,
     validation_days: int = 1,
     test_days: int = 1,
     on_bad_row: Literal["stop", "skip"] = "stop",
@@ -40,36 +45,46 @@ def prepare(
         target: the store's folder.
         tokenizer: the encoder's.
         max_title_tokens: where titles are cut.
+        max_text_tokens: where subtitles, abstracts and bodies are cut, each.
+        sentiment: the data's own, or VADER's of English titles.
+        needs_text: refuse data without a file of articles; otherwise their articles are the ids that occur.
         validation_days: how many of the last training days become validation.
         test_days: how many of the last days become the test split where no folder says so.
         on_bad_row: stop at the first malformed row, or set them all aside in ``bad_rows.jsonl``.
         progress: told how far the reading is.
 
     Raises:
-        UsageError: ``target`` holds something that is not a store.
+        UsageError: ``target`` holds something that is not a store, there are no articles although texts are
+            needed, or VADER is not installed.
         BadRowError: a malformed row.
         CounterpointError: an empty file, no clicks, nothing to train on, or a disk that is full.
     """
     if target.exists() and not _may_be_replaced(target):
         raise UsageError(f"{target}: there is something else already; choose another --out.")
+    if needs_text and not source.articles:
+        raise UsageError(_no_articles(source))
     with new_folder(target) as folder, _polars_errors():
         arrays = folder / "arrays"
         arrays.mkdir()
         bad = BadRows(on_bad_row, folder / "bad_rows.jsonl")
-        articles = ArticleWriter(folder, tokenizer, max_title_tokens)
+        articles = ArticleWriter(folder, tokenizer, max_title_tokens, max_text_tokens, sentiment)
         for file in source.articles:
             for block in source.format.articles(file, bad, progress):
                 articles.add(file, block, bad)
+        if not source.articles:
+            articles.add(source.folder, bare_articles(source, progress), bad)
         articles.close()
         impressions = ImpressionWriter(folder, articles.ids)
         for number, part in enumerate(source.parts):
-            labelled = part.role != "test"
-            for block in source.format.impressions(part.impressions, bad, progress, labelled=labelled):
-                impressions.add(number, block)
+            _read_part(source, number, part, impressions, bad, progress)
         impressions.close()
         simulated = copy_truth(source.parts, arrays)
         split = assign_splits(
-            arrays, [part.role for part in source.parts], validation_days=validation_days, test_days=test_days
+            arrays,
+            source.parts,
+            validation_days=validation_days,
+            test_days=test_days,
+            day_begins=source.format.day_begins,
         )
         _refuse_untrainable(source, impressions.counts["clicks"], split.sizes["train"])
         _finish_impressions(folder, split.names)
@@ -77,7 +92,6 @@ def prepare(
             **articles.counts,
             **impressions.counts,
             **copy_vectors(source.vectors, folder),
-            "readers": _readers(folder),
             "bad rows set aside": bad.count,
         }
         write_json(
@@ -89,19 +103,58 @@ def prepare(
                     "name": tokenizer.name,
                     "fingerprint": tokenizer.fingerprint,
                     "max_title_tokens": max_title_tokens,
+                    "max_text_tokens": max_text_tokens,
                 },
+                "text": bool(source.articles),
+                "texts": articles.texts,
+                "sentiment": sentiment,
+                "history values": impressions.histories.values,
                 "labels": articles.labels,
                 "splits": split.sizes,
                 "split rule": split.rule,
+                "fingerprints": fingerprints(arrays),
                 "simulated": simulated,
+                "simulated articles": _articles_are_simulated(source),
                 "counts": dict(sorted(counts.items())),
             },
         )
     return Store(target)
 
 
+def _no_articles(source: Source) -> str:
+    """Return the sentence about articles that are missing."""
+    wanted = " or ".join(source.format.article_files)
+    remedy = source.format.without_articles.format(folder=source.folder)
+    return f"{source.folder}: there is {source.parts[0].impressions.name} but no {wanted}; {remedy}."
+
+
+def _read_part(
+    source: Source,
+    number: int,
+    part: Part,
+    impressions: ImpressionWriter,
+    bad: BadRows,
+    progress: Progress,
+) -> None:
+    """Read the histories of a part, where they stand alone, and its impressions."""
+    if part.histories is not None and source.format.histories is not None:
+        for block in source.format.histories(part.histories, bad, progress):
+            impressions.histories.add_own(number, part.histories, block, bad)
+    labelled = part.role != "test"
+    for block in source.format.impressions(part.impressions, bad, progress, labelled=labelled):
+        impressions.add(number, block)
+
+
+def _articles_are_simulated(source: Source) -> bool:
+    """Return whether the folder says that its articles were made up for ids that are real."""
+    file = source.folder / "simulation.json"
+    return file.is_file() and read_json(file).get("simulated") == "articles"
+
+
 def _refuse_untrainable(source: Source, clicks: int, training: int) -> None:
-    """Refuse data without any click, or without an impression to train on."""
+    """Refuse data without any click, or without an impression to train on; a test set alone is welcome."""
+    if all(part.role == "test" for part in source.parts):
+        return
     files = ", ".join(str(part.impressions) for part in source.parts)
     if not clicks:
         raise CounterpointError(f"{files}: no clicks at all; training needs impressions with a click.")
@@ -119,13 +172,6 @@ def _finish_impressions(folder: Path, names: pl.Expr) -> None:
     table.drop("part").sink_parquet(folder / "impressions.parquet")
     pl.scan_ipc(sorted(blocks.glob("histories-*")), glob=False).sink_parquet(folder / "histories.parquet")
     shutil.rmtree(blocks)
-
-
-def _readers(folder: Path) -> int:
-    """Return the number of distinct readers."""
-    table = pl.scan_parquet(folder / "impressions.parquet", glob=False).select(pl.col("reader").n_unique())
-    readers: int = table.collect(engine="streaming").item()
-    return readers
 
 
 def _may_be_replaced(folder: Path) -> bool:

@@ -9,10 +9,11 @@ import polars as pl
 from jaxtyping import Int, UInt8
 
 from counterpoint.news.data.arrays import GrowingArray
-from counterpoint.news.data.layout import Role
+from counterpoint.news.data.layout import Part
 from counterpoint.news.data.store import SPLITS
 
-_DAY = 86_400_000_000
+_HOUR = 3_600_000_000
+_DAY = 24 * _HOUR
 _BLOCK = 1 << 20
 _TRAIN, _VALIDATION, _TEST, _UNLABELLED = range(4)
 
@@ -32,7 +33,9 @@ class Splits:
     rule: str
 
 
-def assign_splits(arrays: Path, roles: Sequence[Role], *, validation_days: int, test_days: int) -> Splits:
+def assign_splits(
+    arrays: Path, given: Sequence[Part], *, validation_days: int, test_days: int, day_begins: int = 0
+) -> Splits:
     """Write ``split.npy`` beside the arrays of impressions.
 
     Training impressions of the last ``validation_days`` days validate. A ``dev`` folder is the test split,
@@ -42,10 +45,12 @@ def assign_splits(arrays: Path, roles: Sequence[Role], *, validation_days: int, 
 
     Args:
         arrays: folder with ``part.npy``, ``time.npy``, ``clicked.npy`` and ``candidate_offsets.npy``.
-        roles: the role of each part.
+        given: the parts.
         validation_days: days.
         test_days: days.
+        day_begins: the hour at which a day begins.
     """
+    roles = [part.role for part in given]
     part, time, clicked, offsets = (
         np.load(arrays / f"{name}.npy", mmap_mode="r")
         for name in ("part", "time", "clicked", "candidate_offsets")
@@ -63,7 +68,7 @@ def assign_splits(arrays: Path, roles: Sequence[Role], *, validation_days: int, 
     alone = "all" in roles
     by_time = np.isin(part, [number for number, role in enumerate(roles) if role in ("train", "all")])
     boundary, rule = _boundaries(
-        np.asarray(time)[by_time], 0 if validated else validation_days, test_days if alone else 0
+        np.asarray(time)[by_time], 0 if validated else validation_days, test_days if alone else 0, day_begins
     )
     timed = pl.when(pl.col("time").dt.epoch("us") >= boundary[1]).then(pl.lit(SPLITS[_TEST]))
     names = timed.when(pl.col("time").dt.epoch("us") >= boundary[0]).then(pl.lit(SPLITS[_VALIDATION]))
@@ -72,7 +77,7 @@ def assign_splits(arrays: Path, roles: Sequence[Role], *, validation_days: int, 
         expression = pl.when(pl.col("part") == number).then(pl.lit(SPLITS[split])).otherwise(expression)
     sizes = _write(arrays, part, time, fixed, boundary)
     (arrays / "part.npy").unlink()
-    folders = "; ".join(f"{roles[number]} folder: {SPLITS[split]}" for number, split in fixed.items())
+    folders = "; ".join(f"{given[number].place}: {SPLITS[split]}" for number, split in fixed.items())
     return Splits(expression, sizes, "; ".join(filter(None, (rule, folders))))
 
 
@@ -87,22 +92,24 @@ def _unlabelled_parts(
 
 
 def _boundaries(
-    time: Int[np.ndarray, " impressions"], validation_days: int, test_days: int
+    time: Int[np.ndarray, " impressions"], validation_days: int, test_days: int, day_begins: int
 ) -> tuple[tuple[int, int], str]:
     """Return from when on impressions validate and from when on they test, and the rule in words."""
     never = np.iinfo(np.int64).max
-    days = np.unique(time // _DAY)
+    begin = day_begins * _HOUR
+    days = np.unique((time - begin) // _DAY)
     wanted = validation_days + test_days
     if wanted == 0 or not len(days):
         return (never, never), ""
     if len(days) > wanted:
-        test = int(days[-test_days]) * _DAY if test_days else never
-        validation = int(days[-wanted]) * _DAY if validation_days else test
-        tests = f"last {test_days} day(s): test, the {validation_days} before: validation"
-        return (
-            validation,
-            test,
-        ), tests if test_days else f"last {validation_days} training day(s): validation"
+        test = int(days[-test_days]) * _DAY + begin if test_days else never
+        validation = int(days[-wanted]) * _DAY + begin if validation_days else test
+        since = f", days from {day_begins:02}:00" if day_begins else ""
+        if test_days:
+            tests = f"last {test_days} day(s): test, the {validation_days} before: validation"
+        else:
+            tests = f"last {validation_days} training day(s): validation"
+        return (validation, test), tests + since
     in_order = np.sort(time)
     cut = [int(in_order[min(int(len(time) * share), len(time) - 1)]) for share in (0.8, 0.9)]
     if not test_days:

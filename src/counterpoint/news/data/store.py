@@ -7,14 +7,14 @@ from typing import Any, Literal
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Float32, Int, Shaped, UInt64
 
 from counterpoint.errors import CounterpointError, UsageError, nearest
 from counterpoint.files import read_json
 from counterpoint.news.data.arrays import gather, ranges
 from counterpoint.tasks.classification import IGNORE
 
-FORMAT = 1
+FORMAT = 2
 UNKNOWN = 0
 """The article in the first row, which stands for every candidate that has no article."""
 
@@ -35,6 +35,7 @@ class Impressions:
         clicked: 1, 0, or -1 where not told.
         history: row of each impression's history.
         time: microseconds since 1970.
+        reader: row of each impression's reader.
     """
 
     rows: Int[np.ndarray, " impressions"]
@@ -43,6 +44,7 @@ class Impressions:
     clicked: Int[np.ndarray, " candidates"]
     history: Int[np.ndarray, " impressions"]
     time: Int[np.ndarray, " impressions"]
+    reader: Int[np.ndarray, " impressions"]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -72,8 +74,16 @@ class Store:
                 "prepare the data again."
             )
 
-    def require(self, fingerprint: str, tokenizer: str, max_title_tokens: int) -> None:
-        """Refuse a tokenizer or a title length that the store was not made with."""
+    def require(
+        self,
+        fingerprint: str,
+        tokenizer: str,
+        max_title_tokens: int,
+        *,
+        max_text_tokens: int | None = None,
+        sentiment: str | None = None,
+    ) -> None:
+        """Refuse a tokenizer or settings that the store was not made with; None is not looked at."""
         made = self.manifest["tokenizer"]
         if made["fingerprint"] != fingerprint:
             raise CounterpointError(
@@ -85,6 +95,16 @@ class Store:
                 f"{self.path}: titles were cut at {made['max_title_tokens']} tokens, the recipe asks for "
                 f"{max_title_tokens}; prepare the data again or set data.max_title_tokens."
             )
+        if max_text_tokens not in (None, made["max_text_tokens"]):
+            raise CounterpointError(
+                f"{self.path}: subtitles, abstracts and bodies were cut at {made['max_text_tokens']} tokens, "
+                f"the recipe asks for {max_text_tokens}; prepare the data again or set data.max_text_tokens."
+            )
+        if sentiment not in (None, self.manifest["sentiment"]):
+            raise CounterpointError(
+                f"{self.path}: the sentiment is {self.manifest['sentiment']!r}, the recipe asks for "
+                f"{sentiment!r}; prepare the data again or set data.sentiment."
+            )
 
     @property
     def counts(self) -> dict[str, int]:
@@ -94,19 +114,27 @@ class Store:
 
     @cached_property
     def labels(self) -> dict[str, list[str]]:
-        """The names of categories, subcategories and entity types, by number."""
+        """The names of categories, subcategories, entity types and sentiments, by number."""
         labels: dict[str, list[str]] = self.manifest["labels"]
         return labels
 
+    @cached_property
+    def entities(self) -> list[str]:
+        """The names of the entities by number: Wikidata ids, or surface forms where there is none."""
+        return self._own_entities()
+
     def use_labels(self, labels: dict[str, list[str]]) -> None:
-        """Number categories and entity types as a model does; names that it does not know get -100."""
-        own: dict[str, list[str]] = self.manifest["labels"]
+        """Number categories, entities and all else that has names as a model does.
+
+        A name that the model does not know gets -100; an entity that it does not know is left out.
+        """
         for field, names in labels.items():
+            own = self._own_entities() if field == "entities" else self.manifest["labels"].get(field, [])
             numbers = {name: number for number, name in enumerate(names)}
-            self._renumbering[field] = np.array(
-                [numbers.get(name, IGNORE) for name in own[field]], dtype=np.int32
-            )
-        self.labels = labels
+            self._renumbering[field] = np.array([numbers.get(name, IGNORE) for name in own], dtype=np.int32)
+        if "entities" in labels:
+            self.entities = labels["entities"]
+        self.labels = {**self.manifest["labels"], **labels}
 
     @cached_property
     def articles(self) -> pl.DataFrame:
@@ -119,7 +147,7 @@ class Store:
         return {article: row for row, article in enumerate(self.articles["article"]) if row != UNKNOWN}
 
     def labels_of(self, field: str) -> Int[np.ndarray, " articles"]:
-        """Return each article's label under ``category`` or ``subcategory``, -100 where it has none."""
+        """Return each article's label under ``category``, ``subcategory`` or ``sentiment``; -100 for none."""
         labels = self._array(f"{field}_labels")
         renumbering = self._renumbering.get(field)
         return labels if renumbering is None else _renumbered(labels, renumbering)
@@ -146,6 +174,56 @@ class Store:
     def title_lengths(self) -> Int[np.ndarray, " articles"]:
         """Return the number of tokens of every title."""
         return np.diff(self._array("title_offsets"))
+
+    def has_text(self, field: str) -> bool:
+        """Return whether any article has a ``title``, ``subtitle``, ``abstract`` or ``body``."""
+        return field in self.manifest["texts"]
+
+    def texts(
+        self, field: str, articles: Int[np.ndarray, " texts"]
+    ) -> tuple[Int[np.ndarray, " tokens"], Int[np.ndarray, " texts"]]:
+        """Return tokens and lengths of a text field of ``articles``; an absent text is the empty one.
+
+        Raises:
+            CounterpointError: no article has such a text.
+        """
+        return gather(self._array(f"{self._field(field)}_tokens"), self._array(f"{field}_offsets"), articles)
+
+    def text_lengths(self, field: str) -> Int[np.ndarray, " articles"]:
+        """Return the number of tokens of that text of every article; raises as `texts` does."""
+        return np.diff(self._array(f"{self._field(field)}_offsets"))
+
+    def entity_lists(
+        self, articles: Int[np.ndarray, " lists"]
+    ) -> tuple[Int[np.ndarray, " entities"], Int[np.ndarray, " lists"]]:
+        """Return the distinct entities of each article, in order, and how many those are."""
+        numbers, lengths = gather(self._array("entities"), self._array("entity_offsets"), articles)
+        renumbering = self._renumbering.get("entities")
+        if renumbering is None:
+            return numbers, lengths
+        numbers = _renumbered(numbers, renumbering)
+        known = numbers != IGNORE
+        lists = np.repeat(np.arange(len(lengths)), lengths)
+        return numbers[known], np.bincount(lists[known], minlength=len(lengths))
+
+    def entity_vectors(self) -> tuple[list[str], Float32[np.ndarray, "entities size"]] | None:
+        """Return the ids and vectors of ``entity_embedding.vec``, if the data had one."""
+        if not (self.path / "entity_vectors.npy").is_file():
+            return None
+        ids: list[str] = self._table("entity_vectors", ["id"])["id"].to_list()
+        return ids, np.load(self.path / "entity_vectors.npy", allow_pickle=False)
+
+    def sentiment_scores(self) -> Float32[np.ndarray, " articles"]:
+        """Return each article's sentiment from -1 (negative) to 1 (positive), NaN where unknown."""
+        return np.asarray(self._array("sentiment_scores"))
+
+    def published(self) -> Int[np.ndarray, " articles"]:
+        """Return when each article appeared, in microseconds since 1970, `UNKNOWN_TIME` where unknown."""
+        return np.asarray(self._array("published"))
+
+    def reader_keys(self) -> UInt64[np.ndarray, " readers"]:
+        """Return the key of each reader's id, by which a model knows readers without holding their ids."""
+        return np.asarray(self._array("reader_keys"))
 
     def split(self, name: str) -> Int[np.ndarray, " impressions"]:
         """Return the rows of a split, in the order of the files.
@@ -175,16 +253,47 @@ class Store:
             clicked,
             np.asarray(self._array("history")[rows]),
             np.asarray(self._array("time")[rows]),
+            np.asarray(self._array("reader")[rows]),
         )
+
+    def candidate_counts(self, rows: Int[np.ndarray, " impressions"]) -> Int[np.ndarray, " impressions"]:
+        """Return how many candidates the impressions at ``rows`` have."""
+        offsets = self._array("candidate_offsets")
+        counts: Int[np.ndarray, " impressions"] = offsets[rows + 1] - offsets[rows]
+        return counts
+
+    def beyond(self) -> Bool[np.ndarray, " impressions"]:
+        """Return which impressions measure other things than accuracy: EB-NeRD's ``is_beyond_accuracy``."""
+        return np.asarray(self._array("beyond"))
 
     def histories(
         self, rows: Int[np.ndarray, " histories"], most: int
     ) -> tuple[Int[np.ndarray, " articles"], Int[np.ndarray, " histories"]]:
         """Return the ``most`` recent articles of each history, oldest first, and how many those are."""
-        offsets = self._array("history_offsets")
-        ends = np.asarray(offsets[rows + 1])
-        lengths = np.minimum(ends - offsets[rows], most)
-        return np.asarray(self._array("history_articles")[ranges(ends - lengths, lengths)]), lengths
+        places, lengths = self._recent(rows, most)
+        return np.asarray(self._array("history_articles")[places]), lengths
+
+    def has_history_values(self, name: str) -> bool:
+        """Return whether ``read_time`` or ``scroll`` is known of any click in a history."""
+        return name in self.manifest["history values"]
+
+    def history_values(
+        self, name: str, rows: Int[np.ndarray, " histories"], most: int
+    ) -> Float32[np.ndarray, " articles"]:
+        """Return what is known of the clicks that `histories` returns for the same arguments.
+
+        Args:
+            name: ``read_time`` in seconds, or ``scroll`` in percent of the page, 0 to 100.
+            rows: of histories.
+            most: how many clicks of each.
+
+        Returns:
+            One value a click, NaN where it is unknown.
+        """
+        places, _ = self._recent(rows, most)
+        if not self.has_history_values(name):
+            return np.full(len(places), np.nan, dtype=np.float32)
+        return np.asarray(self._array(f"history_{name}")[places])
 
     def shown_on_last_day(self) -> Int[np.ndarray, " articles"]:
         """Return the articles that were candidates in the last 24 hours of the data."""
@@ -193,13 +302,45 @@ class Store:
         return np.unique(shown[shown != UNKNOWN])
 
     def impression_ids(self, rows: Int[np.ndarray, " impressions"]) -> list[str]:
-        """Return the ids of the impressions at ``rows``."""
-        ids: list[str] = self._table("impressions", ["impression"])["impression"][rows].to_list()
+        """Return the ids of the impressions at ``rows``; reads the file from the first row to the last."""
+        if not len(rows):
+            return []
+        first = int(rows.min())
+        table = self._table("impressions", ["impression"], first, int(rows.max()) - first + 1)
+        ids: list[str] = table["impression"][rows - first].to_list()
         return ids
 
-    def _table(self, name: str, columns: list[str]) -> pl.DataFrame:
+    def _recent(
+        self, rows: Int[np.ndarray, " histories"], most: int
+    ) -> tuple[Int[np.ndarray, " articles"], Int[np.ndarray, " histories"]]:
+        """Return where the ``most`` recent articles of each history stand, and how many those are."""
+        offsets = self._array("history_offsets")
+        ends = np.asarray(offsets[rows + 1])
+        lengths = np.minimum(ends - offsets[rows], most)
+        return ranges(ends - lengths, lengths), lengths
+
+    def _own_entities(self) -> list[str]:
+        """Return the entities by the store's own numbers."""
+        names: list[str] = self._table("entities", ["entity"])["entity"].to_list()
+        return names
+
+    def _field(self, field: str) -> str:
+        """Return the name of a text field that some article has."""
+        if not self.has_text(field):
+            source = ", ".join(self.manifest["source"]["files"])
+            known = " and ".join(self.manifest["texts"]) or "ids"
+            raise CounterpointError(
+                f"{self.path}: no article of {source} has the text {field!r}, only {known}; leave it out of "
+                "the recipe, or add it there and prepare the data again."
+            )
+        return field
+
+    def _table(
+        self, name: str, columns: list[str], first: int = 0, length: int | None = None
+    ) -> pl.DataFrame:
         try:
-            return pl.read_parquet(self.path / f"{name}.parquet", columns=columns, glob=False)
+            table = pl.scan_parquet(self.path / f"{name}.parquet", glob=False).select(columns)
+            return table.slice(first, length).collect()
         except (OSError, pl.exceptions.PolarsError) as error:
             raise CounterpointError(
                 f"{self.path / name}.parquet: missing or cut short ({error}); prepare the data again."

@@ -1,13 +1,119 @@
-"""From the articles a reader clicked to one vector for the reader."""
+"""From the articles a reader clicked to the vectors that face candidates."""
+
+from typing import ClassVar, NamedTuple, Protocol
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from counterpoint.encoders.attention import AdditiveAttention
+from counterpoint.encoders.self_attention import MultiHeadSelfAttention
 
 
-class AttentiveReader(nn.Module):
+class Known(NamedTuple):
+    """Articles as reader encoders see them.
+
+    Attributes:
+        vectors: one each.
+        topics: number of the category, 0 where unknown or not asked for.
+        subtopics: number of the subcategory, likewise.
+        logits: attention logits, for encoders that weigh an article by itself alone.
+    """
+
+    vectors: Float[Tensor, "articles size"]
+    topics: Int[Tensor, " articles"]
+    subtopics: Int[Tensor, " articles"]
+    logits: Float[Tensor, " articles"] | None
+
+
+class Readers(NamedTuple):
+    """Some readers.
+
+    Attributes:
+        vectors: the overall interest of each.
+        attention: what share each place of the history has in it.
+        interests: what an encoder of several interests keeps beside it.
+    """
+
+    vectors: Float[Tensor, "readers size"]
+    attention: Float[Tensor, "readers places"]
+    interests: "Interests | None" = None
+
+
+class ReaderEncoder(Protocol):
+    """What every reader encoder offers.
+
+    ``history`` holds rows of the articles, oldest first; -1 is padding, which gets no attention. A reader
+    without any click gets a learned vector. ``numbers`` are the readers' own, 0 for one never met.
+
+    Attributes:
+        adds_up: whether a reader is the sum of the clicks' vectors times their attention.
+    """
+
+    adds_up: ClassVar[bool]
+
+    def known(
+        self,
+        vectors: Float[Tensor, "articles size"],
+        topics: Int[Tensor, " articles"],
+        subtopics: Int[Tensor, " articles"],
+    ) -> Known:
+        """Return articles with what can be computed once for each of them."""
+        ...
+
+    def __call__(
+        self, articles: Known, history: Int[Tensor, "readers places"], numbers: Int[Tensor, " readers"]
+    ) -> Readers:
+        """Return the readers of these histories."""
+        ...
+
+    def facing(
+        self,
+        readers: Readers,
+        reader: Int[Tensor, " pairs"],
+        articles: Known,
+        candidate: Int[Tensor, " pairs"],
+    ) -> Float[Tensor, "pairs size"]:
+        """Return the vector with which each reader faces a candidate."""
+        ...
+
+
+class _OneVector(nn.Module):
+    """A reader encoder that gives one vector, the same before every candidate."""
+
+    adds_up: ClassVar[bool] = False
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.cold = nn.Parameter(torch.zeros(size))
+
+    def known(
+        self,
+        vectors: Float[Tensor, "articles size"],
+        topics: Int[Tensor, " articles"],
+        subtopics: Int[Tensor, " articles"],
+    ) -> Known:
+        """Return the articles as they are."""
+        return Known(vectors, topics, subtopics, None)
+
+    def facing(
+        self,
+        readers: Readers,
+        reader: Int[Tensor, " pairs"],
+        articles: Known,
+        candidate: Int[Tensor, " pairs"],
+    ) -> Float[Tensor, "pairs size"]:
+        """Return each reader's one vector."""
+        return nn.functional.embedding(reader, readers.vectors)
+
+    def _or_cold(
+        self, vectors: Float[Tensor, "readers size"], real: Bool[Tensor, "readers places"]
+    ) -> Float[Tensor, "readers size"]:
+        """Return the learned vector where nothing was clicked."""
+        return torch.where(real.any(1, keepdim=True), vectors, self.cold)
+
+
+class AttentiveReader(_OneVector):
     """Additive attention over the history (paper 1, eq. 1); a learned vector where there is none.
 
     Args:
@@ -15,31 +121,272 @@ class AttentiveReader(nn.Module):
         query_size: numbers in the attention's query.
     """
 
+    adds_up = True
+
     def __init__(self, size: int, query_size: int) -> None:
-        super().__init__()
+        super().__init__(size)
         self.attention = AdditiveAttention(size, query_size)
-        self.cold = nn.Parameter(torch.zeros(size))
+
+    def known(
+        self,
+        vectors: Float[Tensor, "articles size"],
+        topics: Int[Tensor, " articles"],
+        subtopics: Int[Tensor, " articles"],
+    ) -> Known:
+        """Return the articles with their attention logits, which depend on nothing else."""
+        return Known(vectors, topics, subtopics, self.attention.logits(vectors))
 
     def forward(
-        self,
-        articles: Float[Tensor, "articles size"],
-        history: Int[Tensor, "readers places"],
-        logits: Float[Tensor, " articles"] | None = None,
-    ) -> tuple[Float[Tensor, "readers size"], Float[Tensor, "readers places"]]:
-        """Return one vector a reader and the attention each place of the history got.
-
-        Args:
-            articles: article vectors.
-            history: rows of ``articles``; -1 is padding, which gets no attention.
-            logits: the articles' attention logits, where they are known already.
-        """
-        real = history >= 0
+        self, articles: Known, history: Int[Tensor, "readers places"], numbers: Int[Tensor, " readers"]
+    ) -> Readers:
+        """Return one vector a reader and the attention each place of the history got."""
+        vectors, real = articles.vectors, history >= 0
         if history.shape[1] == 0:
-            return self.cold.expand(len(history), -1), articles.new_zeros(history.shape)
+            return Readers(self.cold.expand(len(history), -1), vectors.new_zeros(history.shape))
+        assert articles.logits is not None
         places = history.clamp(min=0)
-        logits = self.attention.logits(articles) if logits is None else logits
         # Lookups by embedding: their backward pass adds up in a fixed order, which indexing does not promise.
-        of_places = nn.functional.embedding(places, logits[:, None]).squeeze(-1)
+        of_places = nn.functional.embedding(places, articles.logits[:, None]).squeeze(-1)
         weights = self.attention.weights(of_places, real)
-        readers = nn.functional.embedding_bag(places, articles, per_sample_weights=weights, mode="sum")
-        return torch.where(real.any(1, keepdim=True), readers, self.cold), weights
+        readers = nn.functional.embedding_bag(places, vectors, per_sample_weights=weights, mode="sum")
+        return Readers(self._or_cold(readers, real), weights)
+
+
+class SelfAttentiveReader(_OneVector):
+    """Multi-head self-attention among the clicks, then additive attention (NRMS, Wu et al. 2019d).
+
+    The result is as long as an article's vector, whose size the heads must divide.
+
+    Args:
+        size: numbers in an article vector.
+        heads: of the self-attention.
+        query_size: of the additive attention.
+    """
+
+    def __init__(self, size: int, heads: int, query_size: int) -> None:
+        super().__init__(size)
+        self.attend = MultiHeadSelfAttention(size, heads, size // heads)
+        self.attention = AdditiveAttention(size, query_size)
+
+    def forward(
+        self, articles: Known, history: Int[Tensor, "readers places"], numbers: Int[Tensor, " readers"]
+    ) -> Readers:
+        """Return one vector a reader and the attention each place of the history got."""
+        real = history >= 0
+        clicked = self.attend(nn.functional.embedding(history.clamp(min=0), articles.vectors), real)
+        weights = self.attention.weights(self.attention.logits(clicked), real)
+        return Readers(self._or_cold(torch.einsum("rp,rps->rs", weights, clicked), real), weights)
+
+
+class RecurrentReader(_OneVector):
+    """A GRU over the clicks and an embedding of the reader (LSTUR, An et al. 2019).
+
+    ``initial``: the embedding is the GRU's first state. ``concatenated``: it stands beside the GRU's last
+    state, each with half of the numbers. In training a share of the embeddings is left out, so that readers
+    never met, whose embedding is zero, are nothing new.
+
+    Args:
+        size: numbers in an article vector.
+        readers: how many readers have an embedding.
+        concatenated: which of the two forms.
+        dropout: share of embeddings left out.
+
+    Raises:
+        ValueError: ``concatenated`` with an odd size.
+    """
+
+    def __init__(self, size: int, readers: int, *, concatenated: bool, dropout: float) -> None:
+        super().__init__(size)
+        if concatenated and size % 2:
+            raise ValueError(f"a concatenated reader embedding needs an even size, not {size}")
+        half = size // 2 if concatenated else size
+        self.concatenated, self.dropout = concatenated, dropout
+        self.gru = nn.GRU(size, half, batch_first=True)
+        self.embedding = nn.Embedding(readers + 1, half, padding_idx=0)
+        nn.init.normal_(self.embedding.weight[1:], std=0.1)
+
+    def forward(
+        self, articles: Known, history: Int[Tensor, "readers places"], numbers: Int[Tensor, " readers"]
+    ) -> Readers:
+        """Return one vector a reader; the attention is even, since a GRU tells of none."""
+        real = history >= 0
+        lengths = real.sum(1)
+        if self.training:
+            numbers = numbers * (torch.rand(len(numbers), device=numbers.device) >= self.dropout)
+        own = self.embedding(numbers)
+        first = torch.zeros_like(own) if self.concatenated else own
+        last = first
+        if history.shape[1]:
+            clicked = nn.functional.embedding(history.clamp(min=0), articles.vectors)
+            states, _ = self.gru(clicked, first[None].contiguous())
+            at_end = (lengths - 1).clamp(min=0)[:, None, None].expand(-1, 1, states.shape[2])
+            last = torch.where(real.any(1, keepdim=True), states.gather(1, at_end).squeeze(1), first)
+        vectors = torch.cat((last, own), dim=1) if self.concatenated else last
+        # Without clicks LSTUR still knows a reader it has met; the cold vector adds what strangers like.
+        vectors = torch.where(real.any(1, keepdim=True), vectors, vectors + self.cold)
+        return Readers(vectors, real.to(vectors.dtype) / lengths.clamp(min=1)[:, None])
+
+
+class Everyone(_OneVector):
+    """One learned vector for all readers: ranking by what is popular with everyone."""
+
+    def forward(
+        self, articles: Known, history: Int[Tensor, "readers places"], numbers: Int[Tensor, " readers"]
+    ) -> Readers:
+        """Return the same vector for each reader."""
+        vectors = self.cold.expand(len(history), -1)
+        return Readers(vectors, articles.vectors.new_zeros(history.shape))
+
+
+class Interests(NamedTuple):
+    """Interests in topics and subtopics, each standing at the first click that shows it.
+
+    Attributes:
+        topics: topic of each place; 0 where another place already stands for it, or it is unknown.
+        topic_vectors: the interests.
+        topic_shares: share of the clicks.
+        subtopics: likewise.
+        subtopic_vectors: likewise.
+        subtopic_shares: likewise.
+    """
+
+    topics: Int[Tensor, "readers places"]
+    topic_vectors: Float[Tensor, "readers places size"]
+    topic_shares: Float[Tensor, "readers places"]
+    subtopics: Int[Tensor, "readers places"]
+    subtopic_vectors: Float[Tensor, "readers places size"]
+    subtopic_shares: Float[Tensor, "readers places"]
+
+
+class HierarchicalReader(_OneVector):
+    """Interests in subtopics, of which interests in topics are made, of which the overall interest is made.
+
+    A candidate of subtopic s and topic t is met with ``(1 - λₛ - λₜ) u + λₜ wₜ uₜ + λₛ wₛ uₛ``, w being the
+    share of the clicks (HieRec, Qi et al. 2021, section 3). Interests that the reader does not have are left
+    out. An article without a topic counts for none of them, but for the length of the history.
+
+    Args:
+        size: numbers in an article vector.
+        topics: how many topics there are.
+        subtopics: how many subtopics there are.
+        topic_weight: λₜ.
+        subtopic_weight: λₛ.
+    """
+
+    _MOST_CLICKS, _COUNT_SIZE = 50, 128
+
+    def __init__(
+        self, size: int, topics: int, subtopics: int, *, topic_weight: float, subtopic_weight: float
+    ) -> None:
+        super().__init__(size)
+        self.topic_weight, self.subtopic_weight = topic_weight, subtopic_weight
+        self.topic = nn.Embedding(topics + 1, size, padding_idx=0)
+        self.subtopic = nn.Embedding(subtopics + 1, size, padding_idx=0)
+        nn.init.zeros_(self.topic.weight)
+        nn.init.zeros_(self.subtopic.weight)
+        self.of_click, self.of_subtopic, self.of_topic = (nn.Linear(size, 1, bias=False) for _ in range(3))
+        self.count = nn.Embedding(self._MOST_CLICKS + 1, self._COUNT_SIZE)
+        self.of_count = nn.Linear(self._COUNT_SIZE, 1)
+
+    def forward(
+        self, articles: Known, history: Int[Tensor, "readers places"], numbers: Int[Tensor, " readers"]
+    ) -> Readers:
+        """Return the overall interest of each reader and the interests it is made of."""
+        real, places = history >= 0, history.clamp(min=0)
+        clicked = nn.functional.embedding(places, articles.vectors)
+        topics, subtopics = (
+            torch.where(real, names[places], 0) for names in (articles.topics, articles.subtopics)
+        )
+        length = real.sum(1, keepdim=True).clamp(min=1)
+        subtopic_of, subtopic_count, first = _groups(subtopics)
+        weights = _softmax(self.of_click(clicked).transpose(1, 2), subtopic_of)
+        subtopic_vectors = weights @ clicked + self.subtopic(subtopics)
+        logits = self._logits(self.of_subtopic, subtopic_vectors, subtopic_count)
+        topic_of, topic_count, first_of_topic = _groups(topics)
+        among = _softmax(logits[:, None], topic_of & first[:, None])
+        topic_vectors = among @ subtopic_vectors + self.topic(topics)
+        logits = self._logits(self.of_topic, topic_vectors, topic_count)
+        shares = _softmax(logits, first_of_topic)
+        overall = torch.einsum("rp,rps->rs", shares, topic_vectors)
+        attention = torch.einsum("rt,rts,rsp->rp", shares, among, weights)
+        return Readers(
+            self._or_cold(overall, first_of_topic),
+            attention,
+            Interests(
+                topics * first_of_topic,
+                topic_vectors,
+                topic_count / length,
+                subtopics * first,
+                subtopic_vectors,
+                subtopic_count / length,
+            ),
+        )
+
+    def facing(
+        self,
+        readers: Readers,
+        reader: Int[Tensor, " pairs"],
+        articles: Known,
+        candidate: Int[Tensor, " pairs"],
+    ) -> Float[Tensor, "pairs size"]:
+        """Return the three interests that a candidate meets, weighted."""
+        assert readers.interests is not None
+        own = readers.interests
+        overall = nn.functional.embedding(reader, readers.vectors)
+        topic = _meeting(own.topics, own.topic_vectors, own.topic_shares, reader, articles.topics[candidate])
+        subtopic = _meeting(
+            own.subtopics,
+            own.subtopic_vectors,
+            own.subtopic_shares,
+            reader,
+            articles.subtopics[candidate],
+        )
+        rest = 1 - self.topic_weight - self.subtopic_weight
+        return rest * overall + self.topic_weight * topic + self.subtopic_weight * subtopic
+
+    def _logits(
+        self,
+        layer: nn.Linear,
+        vectors: Float[Tensor, "readers places size"],
+        clicks: Int[Tensor, "readers places"],
+    ) -> Float[Tensor, "readers places"]:
+        """Return how much each interest counts: by what it is, and by how many clicks show it."""
+        counted = self.of_count(self.count(clicks.clamp(max=self._MOST_CLICKS)))
+        total: Tensor = (layer(vectors) + counted).squeeze(-1)
+        return total
+
+
+def _groups(
+    names: Int[Tensor, "readers places"],
+) -> tuple[
+    Bool[Tensor, "readers places places"], Int[Tensor, "readers places"], Bool[Tensor, "readers places"]
+]:
+    """Return which places share a name (0 is none), how many share it, and which stand first for it."""
+    same = (names[:, :, None] == names[:, None, :]) & (names > 0)[:, :, None]
+    earlier = same & torch.ones_like(same).tril(-1)
+    return same, same.sum(-1), (names > 0) & ~earlier.any(-1)
+
+
+def _softmax(
+    logits: Float[Tensor, "readers *rows places"], chosen: Bool[Tensor, "readers *rows places"]
+) -> Float[Tensor, "readers *rows places"]:
+    """Return softmax weights over the chosen places, zeros where none is chosen."""
+    lowest = torch.finfo(logits.dtype).min
+    return torch.softmax(logits.masked_fill(~chosen, lowest), dim=-1).masked_fill(~chosen, 0.0)
+
+
+def _meeting(
+    names: Int[Tensor, "readers places"],
+    vectors: Float[Tensor, "readers places size"],
+    shares: Float[Tensor, "readers places"],
+    reader: Int[Tensor, " pairs"],
+    wanted: Int[Tensor, " pairs"],
+) -> Float[Tensor, "pairs size"]:
+    """Return each reader's interest of the wanted name times its share, zeros where he has none."""
+    if not names.shape[1]:
+        return vectors.new_zeros(len(reader), vectors.shape[2])
+    found = (names[reader] == wanted[:, None]) & (wanted > 0)[:, None]
+    place = found.int().argmax(1)
+    row = reader * names.shape[1] + place
+    kept = nn.functional.embedding(row, (vectors * shares[:, :, None]).flatten(0, 1))
+    return kept * found.any(1, keepdim=True)

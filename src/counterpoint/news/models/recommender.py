@@ -1,109 +1,149 @@
-"""The whole recommender: one article encoder shared by the click task and the auxiliary tasks."""
+"""The whole recommender: an article encoder, a reader encoder, a click predictor, auxiliary heads."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
+from typing import cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from counterpoint.encoders.pretrained import PretrainedEncoder, load_encoder
 from counterpoint.news.batches import Batch
-from counterpoint.news.models.readers import AttentiveReader
-from counterpoint.news.models.scores import Dot, ScaledCosine
-from counterpoint.news.recipe import NewsRecipe
-from counterpoint.tasks.classification import Classification
+from counterpoint.news.features import ArticleFeatures
+from counterpoint.news.models.articles import ArticleEncoder
+from counterpoint.news.models.readers import Known, ReaderEncoder, Readers
+from counterpoint.news.models.scores import ContextScore, Dot, ScaledCosine
+from counterpoint.news.models.tasks import TASKS, View
+from counterpoint.news.models.vocabulary import Vocabulary
 from counterpoint.tasks.ranking import nce_loss
-from counterpoint.tasks.tagging import Tagging
 
 
 class Recommender(nn.Module):
     """News encoder, reader encoder, click predictor and auxiliary heads (paper 1, Fig. 2).
 
     Args:
-        encoder: titles to vectors; its parameters are what the tasks share.
-        reader: histories to vectors.
+        articles: article features to vectors; what it learns from titles is what the tasks share.
+        reader: histories to readers.
         score: the click predictor.
-        category: head of the category task, if it is learned.
-        entities: head of the entity task, if it is learned.
+        heads: of the auxiliary tasks, by name.
+        weights: of their losses.
+        context: what age and recent clicks add to a score.
+        vocabulary: the names it was built for; its readers' keys stand among the weights.
     """
+
+    readers_met: Tensor
 
     def __init__(
         self,
-        encoder: PretrainedEncoder,
-        reader: AttentiveReader,
+        articles: ArticleEncoder,
+        reader: nn.Module,
         score: Dot | ScaledCosine,
-        category: Classification | None = None,
-        entities: Tagging | None = None,
+        heads: dict[str, nn.Module] | None = None,
+        weights: dict[str, float] | None = None,
+        context: ContextScore | None = None,
+        vocabulary: Vocabulary | None = None,
     ) -> None:
         super().__init__()
-        self.encoder, self.reader, self.score = encoder, reader, score
-        self.category, self.entities = category, entities
+        self.articles, self.reader, self.score, self.context = articles, reader, score, context
+        self.heads = nn.ModuleDict(heads or {})
+        self._weights = dict(weights or {})
+        self.vocabulary = vocabulary or Vocabulary({}, {})
+        self.register_buffer("readers_met", self.vocabulary.readers.clone())
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield the parameters that all tasks share."""
-        return self.encoder.parameters()
+        """Yield the parameters that all tasks share.
+
+        Tasks on titles share the title encoder; a task on what was read shares all that makes articles and
+        readers.
+        """
+        if any(TASKS[name].of_histories for name in self.heads):
+            both = nn.ModuleList((self.articles, self.reader))
+            return (parameter for parameter in both.parameters() if parameter.requires_grad)
+        return self.articles.shared_parameters()
 
     def losses(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        """Return the loss of every task on a batch; auxiliary tasks see each distinct title once."""
+        """Return the loss of every task on a batch; auxiliary tasks see each distinct article once."""
         # The auxiliary tasks read the first pack's own output: were it a slice of all titles', their backward
         # pass would walk through the other pack too, with zeros.
-        packs = [self.encoder(pack) for pack in batch.packs]
-        states, seen = packs[0]
-        articles = self.score.articles(torch.cat([vectors for _, vectors in packs]))
-        readers = self.score.readers(self.reader(articles, batch.history)[0])
-        candidates = nn.functional.embedding(batch.candidates, articles)
-        losses = {"click": nce_loss(torch.einsum("rs,rcs->rc", readers, candidates))}
-        if self.category is not None:
-            losses["category"] = self.category.loss(seen, batch.categories[: len(seen)])
-        if self.entities is not None:
-            losses["entities"] = self.entities.loss(states, batch.tags[: len(states)], len(seen))
+        packs = [self.articles(pack) for pack in batch.packs]
+        vectors = self.score.articles(torch.cat([pack.articles for pack in packs]))
+        known = self.known(vectors, batch.packs)
+        readers = self.read(known, batch.history, batch.readers)
+        losses = {"click": nce_loss(self.match(known, readers, batch.candidates, batch.context))}
+        view = View(
+            packs[0].states,
+            packs[0].titles,
+            batch.packs[0].title_lengths(),
+            vectors,
+            readers.vectors,
+            batch.history,
+        )
+        for name, head in self.heads.items():
+            losses[name] = self._weights.get(name, 1.0) * TASKS[name].loss(head, view, batch.labels[name])
         return losses
 
+    def known(self, vectors: Float[Tensor, "articles size"], packs: tuple[ArticleFeatures, ...]) -> Known:
+        """Return articles as the reader encoder sees them."""
+        topics, subtopics = (
+            torch.cat(
+                [
+                    pack.numbers.get(field, torch.zeros(len(pack), dtype=torch.long, device=vectors.device))
+                    for pack in packs
+                ]
+            )
+            for field in ("category", "subcategory")
+        )
+        return self._reader.known(vectors, topics, subtopics)
 
-def build(
-    recipe: NewsRecipe, labels: Mapping[str, Sequence[str]], *, encoder: PretrainedEncoder
-) -> Recommender:
-    """Return a recommender for a recipe; all but the encoder is drawn from torch's generator.
+    def read(
+        self,
+        articles: Known,
+        history: Int[Tensor, "readers places"],
+        keys: Int[Tensor, " readers"],
+    ) -> Readers:
+        """Return the readers of some histories; ``keys`` say who they are."""
+        return self._reader(articles, history, self._numbers(keys))
 
-    Args:
-        recipe: the recipe.
-        labels: names of the categories and entity types of the store.
-        encoder: the article encoder.
-    """
-    encoder.precision = recipe.training.precision
-    types = 1 if recipe.entities.scheme == "bio" else max(len(labels["entity_types"]), 1)
-    classes = max(len(labels[recipe.category.field]), 1)
-    return Recommender(
-        encoder,
-        AttentiveReader(encoder.size, recipe.model.query_size),
-        _SCORES[recipe.model.score](),
-        Classification(encoder.size, classes) if "category" in recipe.tasks else None,
-        Tagging(encoder.size, types, recipe.entities.average) if "entities" in recipe.tasks else None,
-    )
+    def match(
+        self,
+        articles: Known,
+        readers: Readers,
+        candidates: Int[Tensor, "readers candidates"],
+        context: Float[Tensor, "readers candidates features"] | None = None,
+    ) -> Float[Tensor, "readers candidates"]:
+        """Return the score of each reader's candidates."""
+        shape = candidates.shape
+        reader = torch.arange(shape[0], device=candidates.device).repeat_interleave(shape[1])
+        flat = None if context is None else context.flatten(0, 1)
+        return self.match_pairs(articles, readers, reader, candidates.flatten(), flat).view(shape)
 
+    def match_pairs(
+        self,
+        articles: Known,
+        readers: Readers,
+        reader: Int[Tensor, " pairs"],
+        candidate: Int[Tensor, " pairs"],
+        context: Float[Tensor, "pairs features"] | None = None,
+    ) -> Float[Tensor, " pairs"]:
+        """Return the score of candidates, each for its reader (paper 1, eq. 2)."""
+        facing = self.score.readers(self._reader.facing(readers, reader, articles, candidate))
+        vectors = nn.functional.embedding(candidate, articles.vectors)
+        scores: Tensor = torch.linalg.vecdot(facing, vectors)
+        if self.context is not None and context is not None:
+            scores = scores + self.context(context)
+        return scores
 
-def pretrained_encoder(recipe: NewsRecipe) -> PretrainedEncoder:
-    """Return the encoder that a recipe starts from."""
-    section = recipe.encoder
-    return load_encoder(
-        section.name,
-        revision=section.revision,
-        pooling=section.pooling,
-        dropout=section.dropout,
-        random_weights=section.random_weights,
-    )
+    @property
+    def adds_up(self) -> bool:
+        """Whether a reader's vector is the sum of the clicks' vectors times their attention."""
+        return self._reader.adds_up
 
+    @property
+    def _reader(self) -> ReaderEncoder:
+        return cast(ReaderEncoder, self.reader)
 
-def untrained(recipe: NewsRecipe) -> Recommender:
-    """Return the recommender of a recipe before any training, without auxiliary tasks.
-
-    An encoder of random weights is the one that training starts from; torch's generator is left as it was.
-    """
-    alone = recipe.model_copy(update={"tasks": ("click",)})
-    labels: dict[str, list[str]] = {"category": [], "subcategory": [], "entity_types": []}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.training.seed)
-        return build(alone, labels, encoder=pretrained_encoder(recipe))
-
-
-_SCORES: dict[str, type[Dot] | type[ScaledCosine]] = {"dot": Dot, "scaled_cosine": ScaledCosine}
+    def _numbers(self, keys: Int[Tensor, " readers"]) -> Int[Tensor, " readers"]:
+        """Return the number of each reader, 0 for one that has no embedding."""
+        if not len(self.readers_met):
+            return torch.zeros_like(keys)
+        place = torch.searchsorted(self.readers_met, keys).clamp(max=len(self.readers_met) - 1)
+        return torch.where(self.readers_met[place] == keys, place + 1, 0)

@@ -38,3 +38,22 @@ class ScaledCosine(nn.Module):
     def readers(self, vectors: Float[Tensor, "readers size"]) -> Float[Tensor, "readers size"]:
         """Return the vectors times the learned scale."""
         return vectors * self.log_scale.exp()
+
+
+class ContextScore(nn.Module):
+    """What a candidate's age and recent clicks add to its score: a small network that starts at zero.
+
+    Args:
+        features: how many numbers describe a candidate's context.
+        hidden: units of the layer between.
+    """
+
+    def __init__(self, features: int, hidden: int = 16) -> None:
+        super().__init__()
+        self.hidden, self.output = nn.Linear(features, hidden), nn.Linear(hidden, 1, bias=False)
+        nn.init.zeros_(self.output.weight)
+
+    def forward(self, context: Float[Tensor, "pairs features"]) -> Float[Tensor, " pairs"]:
+        """Return what each context adds."""
+        added: Tensor = self.output(torch.relu(self.hidden(context))).squeeze(-1)
+        return added

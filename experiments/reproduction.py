@@ -1,0 +1,223 @@
+"""The papers' tables and ours: ``python -m experiments.reproduction [STUDY…]`` runs what is missing.
+
+Each study of ``studies.toml`` is one ``counterpoint compare``; its result is kept in ``results/STUDY.json``.
+``docs/reproduction.md`` is written from them and from ``papers.toml``, which has what the papers print.
+Without a study, and with ``--table-only``, only the page is written anew.
+"""
+
+import argparse
+import math
+import os
+import platform
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import counterpoint
+from counterpoint.cli import show
+from counterpoint.evaluation.impressions import METRICS
+from counterpoint.evaluation.tables import OPTIMUM
+from counterpoint.files import read_json, write_json
+from counterpoint.news.simulate import simulate
+from counterpoint.news.simulate_ebnerd import simulate_ebnerd
+
+HERE = Path(__file__).parent
+PAGE, README = HERE.parent / "docs" / "reproduction.md", HERE.parent / "README.md"
+BEGIN, END = "<!-- {}: written by experiments/reproduction.py -->", "<!-- {}: end -->"
+NAMES = {"auc": "AUC", "mrr": "MRR", "ndcg@5": "nDCG@5", "ndcg@10": "nDCG@10"}
+SIMULATE = {"news": simulate, "ebnerd": simulate_ebnerd}
+NOTHING = "—"
+
+
+def main() -> None:
+    """Run the studies that are named and write the page."""
+    studies = tomllib.loads((HERE / "studies.toml").read_text(encoding="utf-8"))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("studies", nargs="*", metavar="STUDY", help=f"of {', '.join(studies)}")
+    default = Path(os.environ.get("COUNTERPOINT_DATA", "../shared/data"))
+    parser.add_argument("--data", type=Path, default=default, help="folder of the real samples")
+    parser.add_argument("--runs", type=Path, default=Path("runs/reproduction"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--table-only", action="store_true", help="write the page from the results there are")
+    options = parser.parse_args()
+    unknown = set(options.studies) - set(studies)
+    if unknown:
+        parser.error(f"no study is called {min(unknown)!r}; known: {', '.join(studies)}")
+    for name in () if options.table_only else options.studies:
+        result = _run(name, studies[name], options)
+        write_json(_result_file(name), result)
+    results = {name: read_json(_result_file(name)) for name in studies if _result_file(name).is_file()}
+    PAGE.write_text(_page(studies, results), encoding="utf-8")
+    for name, result in results.items():
+        if "readme" in studies[name]:
+            _write_between(name, _results(result, studies[name]["readme"]))
+
+
+def _write_between(name: str, text: str) -> None:
+    """Replace what stands between a study's markers in the README."""
+    before, begin, rest = README.read_text(encoding="utf-8").partition(BEGIN.format(name))
+    _, end, after = rest.partition(END.format(name))
+    if not (begin and end):
+        raise SystemExit(f"{README}: the markers of study {name!r} are missing; put them back.")
+    README.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+
+
+def _run(name: str, study: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
+    """Compare the recipes of a study; return what came out and how."""
+    data = options.data / study["data"] if "data" in study else options.runs / f"{name}-data"
+    if "simulate" in study and not data.exists():
+        settings = dict(study["simulate"])
+        SIMULATE[settings.pop("kind")](data, **settings)
+    with show.progress() as progress:
+        experiment = counterpoint.compare(
+            study["recipes"],
+            data=data,
+            seeds=options.seeds,
+            baseline=study["baseline"],
+            settings=study["settings"],
+            out=options.runs / name,
+            progress=progress,
+        )
+    return {
+        "command": f"python -m experiments.reproduction {name} --seeds {options.seeds}",
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, no GPU, torch {torch.__version__}, "
+        f"{torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)} a run",
+        **experiment.comparison.as_dict(),
+    }
+
+
+def _page(studies: dict[str, Any], results: dict[str, dict[str, Any]]) -> str:
+    """Return the page."""
+    papers = tomllib.loads((HERE / "papers.toml").read_text(encoding="utf-8"))
+    parts = [
+        "# Reproduction",
+        "Written by `python -m experiments.reproduction`; no figure on this page is typed by hand. First what"
+        " the papers print, row by row, with the command that gives ours on the same data. The full data sets"
+        " must be downloaded by whoever accepts their licences, so those cells are empty; below stand the"
+        " studies that were run, on data that is at hand.",
+        *(_paper(table) for table in papers["table"]),
+        *(_study(study, results[name]) for name, study in studies.items() if name in results),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _paper(table: dict[str, Any]) -> str:
+    """Return a paper's rows with the recipe and the command that stand for each."""
+    header = ["row", "recipe", *(f"{name}, paper" for name in NAMES.values()), "ours on the same data"]
+    rows = []
+    for row in table["rows"]:
+        printed = [f"{value:.2f}" if value != "" else NOTHING for value in row.get("paper", [""] * 4)]
+        rows.append([row["name"], f"`{row['recipe']}`", *printed, ""])
+    return "\n\n".join(
+        [
+            f"## {table['title']}",
+            f"{table['source']}; {table['data']}. Metrics in percent.",
+            _table(header, rows),
+            f"Ours is empty: {table['why_not']}. The command: "
+            f"`{table['command'].format(recipe=' '.join(row['recipe'] for row in table['rows']))}`.",
+        ]
+    )
+
+
+def _study(study: dict[str, Any], result: dict[str, Any]) -> str:
+    """Return what a study found."""
+    simulated = " (simulated data)" if result["simulated"] else ""
+    parts = [f"## {study['title']}{simulated}", study["about"], _results(result, list(result["recipes"]))]
+    if result["does the auxiliary task pay"]:
+        parts += ["### Does the auxiliary task pay?", _payoffs(result)]
+    return "\n\n".join(parts)
+
+
+def _results(result: dict[str, Any], chosen: list[str]) -> str:
+    """Return recipes and floors, each recipe against the baseline, and how that was measured."""
+    recipes, floors, baseline = result["recipes"], result["floors"], result["baseline"]
+    ceiling = floors.get(OPTIMUM, {}).get("auc")
+    start = recipes[baseline]["metrics"]["auc"]["mean"]
+    header = ["", *NAMES.values(), f"AUC against `{baseline}`", "p", "p over seeds"]
+    if ceiling is not None:
+        header.append("of the reachable gain")
+    rows = []
+    for recipe in chosen:
+        found = recipes[recipe]
+        against = found["against the baseline"].get("auc")
+        cells = [_spread(found["metrics"][metric]) for metric in METRICS]
+        cells += ["", "", ""] if against is None else _against(against)
+        if ceiling is not None:
+            gain = found["metrics"]["auc"]["mean"] - start
+            cells.append("" if against is None else f"{gain / (ceiling - start):+.0%}")
+        below = " ↓" if found["below a floor in"] else ""
+        rows.append([f"`{recipe}`{below}", *cells])
+    for floor, values in floors.items():
+        kind = "" if floor == OPTIMUM else "floor: "
+        printed = [f"{values[metric]:.4f}" for metric in METRICS]
+        rows.append([f"*{kind}{floor}*", *printed, *[""] * (len(header) - 1 - len(METRICS))])
+    seeds = ", ".join(map(str, recipes[baseline]["seeds"]))
+    note = (
+        f"{result['scored']:,} impressions of split {result['split']}, mean ± standard deviation over seeds "
+        f"{seeds}. Differences: of the seeds' mean AUC, with the 95 % interval and two-sided p of a paired "
+        "bootstrap over impressions, and p of a paired t-test over seeds; both adjusted for all recipes of "
+        f"the study (Holm). ↓: below a floor in some metric. `{result['command']}`; {result['machine']}."
+    )
+    return f"{_table(header, rows)}\n\n{note}"
+
+
+def _payoffs(result: dict[str, Any]) -> str:
+    """Return gain, conflict, norms and cost of the recipes with auxiliary tasks."""
+    rows = [
+        [
+            f"`{each['label']}`",
+            _difference(each["gain"]),
+            NOTHING if each["conflict_rate"] is None else f"{each['conflict_rate']:.0%}",
+            NOTHING if each["norm_ratio"] is None else f"{each['norm_ratio']:.2f}",
+            NOTHING if each["step_cost"] is None else f"{each['step_cost']:.2f}x",
+        ]
+        for each in result["does the auxiliary task pay"]
+    ]
+    against = result["does the auxiliary task pay"][0]["against"]
+    header = ["", f"gain in AUC over `{against}`", "in conflict", "auxiliary / target norm", "step cost"]
+    return _table(header, rows)
+
+
+def _against(difference: dict[str, Any]) -> list[str]:
+    """Return a difference and its p-values."""
+    seeds = difference["over seeds"]
+    over = None if seeds is None else _first(seeds["p_adjusted"], seeds["p_value"])
+    return [
+        _difference(difference),
+        _p_value(_first(difference["p_adjusted"], difference["p_value"])),
+        _p_value(over),
+    ]
+
+
+def _first(*values: float | None) -> float | None:
+    return next((value for value in values if value is not None), None)
+
+
+def _p_value(value: float | None) -> str:
+    return NOTHING if value is None or math.isnan(value) else f"{value:.3f}" if value >= 0.001 else "< 0.001"
+
+
+def _difference(interval: dict[str, float]) -> str:
+    return f"{interval['mean_difference']:+.4f} ({interval['low']:+.4f} to {interval['high']:+.4f})"
+
+
+def _spread(value: dict[str, Any]) -> str:
+    spread = value["sd"]
+    return f"{value['mean']:.4f}" + ("" if spread is None or math.isnan(spread) else f" ± {spread:.4f}")
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _result_file(name: str) -> Path:
+    return HERE / "results" / f"{name}.json"
+
+
+if __name__ == "__main__":
+    main()

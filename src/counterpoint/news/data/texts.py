@@ -1,0 +1,73 @@
+"""Writing the word pieces of one text field of all articles."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from counterpoint.encoders.tokens import Encoded, Tokenizer
+from counterpoint.news.data.arrays import RaggedArray
+
+TEXTS = ("title", "subtitle", "abstract", "body")
+_CHARACTERS = 20
+"""Characters a token is given before a text is cut unread; few languages need half as many."""
+
+
+class TextWriter:
+    """Takes the texts of one field, article after article; an absent one is the empty text.
+
+    Args:
+        arrays: folder of the store's arrays.
+        field: the field's name.
+        tokenizer: the encoder's.
+        max_tokens: where texts are cut, special tokens included.
+
+    Attributes:
+        truncated: how many were cut.
+        present: whether any article had a text.
+    """
+
+    def __init__(self, arrays: Path, field: str, tokenizer: Tokenizer, max_tokens: int) -> None:
+        self.truncated, self.present = 0, False
+        self._tokenizer, self._max_tokens = tokenizer, max_tokens
+        self._tokens = RaggedArray(arrays, f"{field}_tokens", f"{field}_offsets", np.int32)
+
+    def add(self, texts: Sequence[str | None]) -> list[Encoded]:
+        """Tokenise and write some articles' texts; return them tokenised."""
+        given = [text or "" for text in texts]
+        self.present = self.present or any(map(str.strip, given))
+        encoded = encode(self._tokenizer, given, self._max_tokens)
+        self.truncated += sum(one.truncated for one in encoded)
+        self._tokens.append(
+            np.concatenate([np.array(one.ids, dtype=np.int32) for one in encoded]),
+            np.array([len(one.ids) for one in encoded]),
+        )
+        return encoded
+
+    def close(self, *, keep: bool) -> None:
+        """Finish the files, or remove them."""
+        self._tokens.close()
+        if not keep:
+            self._tokens.remove()
+
+
+def encode(tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int) -> list[Encoded]:
+    """Return texts as `Tokenizer.encode` does, at a cost that does not grow with what is cut off.
+
+    A text far too long is cut at a space first; should it then fit, it is tokenised whole after all. So the
+    tokens are the same: no tokenizer here joins what spaces part.
+    """
+    most = _CHARACTERS * max_tokens
+    encoded = tokenizer.encode([_beginning(text, most) for text in texts], max_tokens)
+    for place, text in enumerate(texts):
+        if len(text) > most and not encoded[place].truncated:
+            encoded[place] = tokenizer.encode([text], max_tokens)[0]
+    return encoded
+
+
+def _beginning(text: str, most: int) -> str:
+    """Return the whole words among the first ``most`` characters; a text without spaces is left as it is."""
+    if len(text) <= most:
+        return text
+    space = text.rfind(" ", 0, most)
+    return text[:space] if space > 0 else text
