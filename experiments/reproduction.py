@@ -54,7 +54,7 @@ def main() -> None:
     PAGE.write_text(_page(studies, results), encoding="utf-8")
     for name, result in results.items():
         if "readme" in studies[name]:
-            _write_between(name, _results(result, studies[name]["readme"]))
+            _write_between(name, _results(result))
 
 
 def _write_between(name: str, text: str) -> None:
@@ -79,7 +79,7 @@ def _run(name: str, study: dict[str, Any], options: argparse.Namespace) -> dict[
             seeds=options.seeds,
             baseline=study["baseline"],
             settings=study["settings"],
-            out=options.runs / name,
+            out=options.runs / study.get("runs", name),
             progress=progress,
         )
     return {
@@ -126,13 +126,13 @@ def _paper(table: dict[str, Any]) -> str:
 def _study(study: dict[str, Any], result: dict[str, Any]) -> str:
     """Return what a study found."""
     simulated = " (simulated data)" if result["simulated"] else ""
-    parts = [f"## {study['title']}{simulated}", study["about"], _results(result, list(result["recipes"]))]
+    parts = [f"## {study['title']}{simulated}", study["about"], _results(result)]
     if result["does the auxiliary task pay"]:
         parts += ["### Does the auxiliary task pay?", _payoffs(result)]
     return "\n\n".join(parts)
 
 
-def _results(result: dict[str, Any], chosen: list[str]) -> str:
+def _results(result: dict[str, Any]) -> str:
     """Return recipes and floors, each recipe against the baseline, and how that was measured."""
     recipes, floors, baseline = result["recipes"], result["floors"], result["baseline"]
     ceiling = floors.get(OPTIMUM, {}).get("auc")
@@ -141,8 +141,7 @@ def _results(result: dict[str, Any], chosen: list[str]) -> str:
     if ceiling is not None:
         header.append("of the reachable gain")
     rows = []
-    for recipe in chosen:
-        found = recipes[recipe]
+    for recipe, found in recipes.items():
         against = found["against the baseline"].get("auc")
         cells = [_spread(found["metrics"][metric]) for metric in METRICS]
         cells += ["", "", ""] if against is None else _against(against)
@@ -179,7 +178,12 @@ def _payoffs(result: dict[str, Any]) -> str:
     ]
     against = result["does the auxiliary task pay"][0]["against"]
     header = ["", f"gain in AUC over `{against}`", "in conflict", "auxiliary / target norm", "step cost"]
-    return _table(header, rows)
+    note = (
+        "In conflict: steps with a negative cosine between the target's gradient and the auxiliaries' together. "
+        "Step cost: median time of a step in these runs, which shared the machine with others; "
+        "`python -m benchmarks training` measures it properly."
+    )
+    return f"{_table(header, rows)}\n\n{note}"
 
 
 def _against(difference: dict[str, Any]) -> list[str]:
