@@ -179,7 +179,7 @@ def _payoffs(result: dict[str, Any]) -> str:
     against = result["does the auxiliary task pay"][0]["against"]
     header = ["", f"gain in AUC over `{against}`", "in conflict", "auxiliary / target norm", "step cost"]
     note = (
-        "In conflict: steps with a negative cosine between the target's gradient and the auxiliaries' together. "
+        "In conflict: steps with a negative cosine of the target's gradient and the auxiliaries' together. "
         "Step cost: median time of a step in these runs, which shared the machine with others; "
         "`python -m benchmarks training` measures it properly."
     )
