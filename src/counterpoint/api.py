@@ -175,6 +175,7 @@ def evaluate(
     evaluated.record["data"] = {
         "store": str(store.path.resolve()),
         "fingerprint": store.manifest.get("fingerprints", {}).get(split),
+        "simulated": _simulated(store.manifest),
     }
     write_evaluation(opened.path, evaluated)
     return evaluated.record
@@ -218,6 +219,13 @@ def report(runs: Sequence[str | Path], *, out: str | Path | None = None) -> Path
 
     folders = [Run.open(Path(run)).path for run in runs]
     return write_report(folders, Path(out) if out is not None else folders[0] / "report.html")
+
+
+def _simulated(manifest: dict[str, Any]) -> str | None:
+    """Return what of the data is simulated, if anything is."""
+    if manifest.get("simulated"):
+        return "data"
+    return "articles" if manifest.get("simulated articles") else None
 
 
 def _facts(run: Run, trainee: workload.Trainee, fitted: "Fitted") -> dict[str, Any]:

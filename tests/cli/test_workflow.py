@@ -61,6 +61,7 @@ def test_all_commands_on_real_data(command, data_root, tiny, tmp_path):
 
     evaluated = command("evaluate", run, "--json", tmp_path / "result.json")
     assert evaluated.code == 0, evaluated.err
+    assert "simulated" not in evaluated.out
     result = json.loads((tmp_path / "result.json").read_text())
     assert {"auc", "mrr", "ndcg@5", "ndcg@10"} <= set(result["metrics"])
     assert {"random", "popularity", "recency"} <= set(result["floors"])
@@ -222,6 +223,7 @@ def test_simulated_news_goes_all_the_way(command, tiny, tmp_path):
     assert command("train", "mtrec", "--data", site, "--out", tmp_path / "run", *short).code == 0
     evaluated = command("evaluate", tmp_path / "run", "--json", tmp_path / "result.json")
     assert evaluated.code == 0, evaluated.err
+    assert "(simulated data)" in " ".join(evaluated.out.split())
     floors = json.loads((tmp_path / "result.json").read_text())["floors"]
     assert floors["optimum (simulated)"]["auc"] > floors["random"]["auc"]
 

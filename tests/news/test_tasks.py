@@ -322,7 +322,7 @@ def test_losses_over_part_of_the_articles_are_those_of_these_articles_alone(stor
     torch.testing.assert_close(losses["entities"], torch.stack(picked).mean())
 
 
-def test_values_are_standardised_by_the_training_histories_and_scores_by_all_articles(
+def test_values_are_standardised_by_the_training_histories_and_scores_by_its_articles(
     store, make_recipe, model_of
 ):
     heads = model_of(make_recipe(tasks=EVERY)).heads
@@ -333,6 +333,15 @@ def test_values_are_standardised_by_the_training_histories_and_scores_by_all_art
     for name, values in (("read_time", seconds), ("scroll", percent), ("sentiment_score", scores)):
         assert heads[name].mean.item() == pytest.approx(values.mean(), rel=1e-5)
         assert heads[name].spread.item() == pytest.approx(values.std(), rel=1e-5)
+
+
+def test_an_article_that_training_never_met_does_not_shift_the_scores(store_of, make_recipe, tmp_path):
+    stranger = {"article": "A8", "title": "dull new day", "sentiment": -0.9}
+    later = [*IMPRESSIONS, (13, "U7", "A8", [5.0], [5.0], "A8 A1")]
+    store = store_of(written(tmp_path / "stranger", [*ARTICLES, stranger], later))
+    head = fresh(make_recipe(tasks=["click", "sentiment_score"]), store).heads["sentiment_score"]
+    scores = np.array([0.5, -0.5, 1.0, -0.25, 0.04, -1.0])
+    assert head.mean.item() == pytest.approx(scores.mean(), rel=1e-5)
 
 
 def test_values_of_clicks_beyond_the_longest_history_do_not_count(store, make_recipe, model_of):

@@ -28,7 +28,9 @@ def evaluate(
     if json is not None:
         write_json(json, evaluation)
     console = Console()
-    console.print(terminal_table(comparison({run.name: [evaluation]})))
+    simulated = evaluation["data"]["simulated"]
+    name = f"{run.name} (simulated {simulated})" if simulated else run.name
+    console.print(terminal_table(comparison({name: [evaluation]})))
     for name, part in evaluation["slices"].items():
         console.print(
             f"  {name}: AUC {part['auc']:.4f} on {part['impressions']} impressions", highlight=False

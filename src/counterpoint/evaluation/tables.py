@@ -30,7 +30,8 @@ class Evaluation(TypedDict, total=False):
         editorial: by ranking (``model``, ``clicks``, a floor's name), what it would put before the readers.
         counts: impressions scored, skipped, and whatever else was counted.
         warnings: sentences for the reader of the report.
-        data: ``store``, where the prepared store stands, and the split's ``fingerprint``, where it has one.
+        data: ``store``, where the prepared store stands, the split's ``fingerprint``, where it has one, and
+            what of it is ``simulated``: ``data``, ``articles`` or nothing.
         trained: whether the run's training had come to its end.
     """
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from counterpoint.errors import CounterpointError
 from counterpoint.news.data.store import Store
 from counterpoint.news.features import padded
+from counterpoint.news.models.vocabulary import seen_in_training
 from counterpoint.news.recipe import NewsRecipe, Seen
 from counterpoint.tasks.classification import IGNORE, Classification, accuracy
 from counterpoint.tasks.regression import Regression, absolute_error, explained
@@ -171,8 +172,8 @@ class TitleScore:
         return Regression(title_size)
 
     def prepare(self, head: nn.Module, store: Store, recipe: NewsRecipe) -> None:
-        """Standardise by the store's scores; refuse a store without any."""
-        scores = np.asarray(store.sentiment_scores())
+        """Standardise by the scores of the articles in training; refuse a store without any."""
+        scores = np.asarray(store.sentiment_scores())[seen_in_training(store)]
         if np.isnan(scores).all():
             raise _nothing_to_learn(store, self.name)
         _standardise(head, scores)
