@@ -232,7 +232,7 @@ def test_a_metric_that_the_evaluation_does_not_have(compared, command, site, qui
     out, _ = compared
     arguments = ("compare", "bert", "mtrec", "--data", site, "--seeds", 2, "--out", out, *quick)
     said = sentence(command(*arguments, "--metric", "ndgc@5"), 2)
-    assert "no metric by impression is called 'ndgc@5' (did you mean 'ndcg@5'?)" in said
+    assert "no metric of single units is called 'ndgc@5' (did you mean 'ndcg@5'?)" in said
 
 
 def test_a_split_without_labels_cannot_compare(compared, command, site, quick):

@@ -23,6 +23,7 @@ def evaluation(seed=0, auc=0.68, **changes):
     shift = 0.002 * seed
     return {
         "split": "test",
+        "unit": "impressions",
         "metrics": {
             "auc": auc + shift,
             "mrr": 0.331 + shift,

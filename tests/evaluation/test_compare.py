@@ -69,7 +69,7 @@ def compared(aucs, tmp_path):
 
 def test_a_difference_is_that_of_the_seeds_mean_metric(compared, aucs):
     found = compared("bert", "mtrec")
-    assert (found.baseline, found.metric, found.impressions, found.scored) == ("bert", "auc", 60, 59)
+    assert (found.baseline, found.metric, found.units, found.scored) == ("bert", "auc", 60, 59)
     base, other = found.contenders
     assert base.against == {}
     means = {name: np.mean(seeds, axis=0) for name, seeds in aucs.items()}
@@ -246,9 +246,9 @@ def test_different_numbers_of_impressions_are_refused(pair):
         ),
         (
             {"metric": "aux"},
-            r"no metric by impression is called 'aux' \(did you mean 'auc'\?\); known: auc, mrr\.",
+            r"no metric of single units is called 'aux' \(did you mean 'auc'\?\); known: auc, mrr\.",
         ),
-        ({"metric": "category/accuracy"}, "no metric by impression is called 'category/accuracy'"),
+        ({"metric": "category/accuracy"}, "no metric of single units is called 'category/accuracy'"),
     ],
 )
 def test_what_is_not_there_is_one_sentence(pair, options, message):
@@ -267,7 +267,7 @@ def test_a_split_that_was_not_evaluated(pair, tmp_path):
 def test_labels_that_cannot_give_the_metric(tmp_path):
     runs = [evaluated(tmp_path / name, name, 0, np.full(9, np.nan)) for name in ("bert", "mtrec")]
     with pytest.raises(
-        CounterpointError, match="'test' cannot give auc: none of its 9 impressions has both a click and"
+        CounterpointError, match="'test' cannot give auc: none of its 9 impressions has the labels that it"
     ):
         compare_groups(grouped([read_run(run) for run in runs]))
 

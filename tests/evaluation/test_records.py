@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from counterpoint.errors import CounterpointError
-from counterpoint.evaluation.records import grouped, read_per_impression, read_run, write_evaluation
+from counterpoint.evaluation.records import grouped, read_per_unit, read_run, write_evaluation
 from counterpoint.evaluation.tables import Evaluated
 
 from .conftest import evaluation, write_run
@@ -18,10 +18,10 @@ def test_the_metrics_of_every_impression_are_kept(tmp_path):
     )
     write_evaluation(tmp_path, evaluated)
     table = pl.read_parquet(tmp_path / "evaluation-test.parquet")
-    assert table.columns == ["impression", "auc", "floor/random/auc"]
-    assert table["impression"].to_list() == [0, 1, 2]
+    assert table.columns == ["unit", "auc", "floor/random/auc"]
+    assert table["unit"].to_list() == [0, 1, 2]
     assert table["auc"].to_list() == [0.5, None, 1.0]
-    read = read_per_impression(tmp_path, "test")
+    read = read_per_unit(tmp_path, "test")
     np.testing.assert_array_equal(read["auc"], auc)
     np.testing.assert_array_equal(read["floor/random/auc"], chance)
     assert read_run(tmp_path).evaluations["test"]["metrics"] == {"auc": 0.75}
@@ -31,11 +31,11 @@ def test_impressions_that_were_not_kept_are_one_sentence(run):
     with pytest.raises(
         CounterpointError, match=r"evaluation-test.parquet: missing or cut short .*run counterpoint evaluate"
     ) as caught:
-        read_per_impression(run, "test")
+        read_per_unit(run, "test")
     assert "\n" not in str(caught.value)
     (run / "evaluation-test.parquet").write_bytes(b"PAR1")
     with pytest.raises(CounterpointError, match="missing or cut short"):
-        read_per_impression(run, "test")
+        read_per_unit(run, "test")
 
 
 def test_logs_become_columns(run):

@@ -179,7 +179,7 @@ def test_an_evaluation_has_all_its_floors_and_no_nan(name, small, opened):
     assert all(value is None or math.isfinite(value) for row in editorial.values() for value in row.values())
     sentiments = [measure for measure in editorial["model"] if "sentiment" in measure]
     assert bool(sentiments) == (name in ("mtrec-sentiment", "ebnerd-reading"))
-    assert {f"floor/{floor}/auc" for floor in floors} < set(evaluated.per_impression)
+    assert {f"floor/{floor}/auc" for floor in floors} < set(evaluated.per_unit)
 
 
 def test_lstur_knows_a_reader_of_other_files_by_his_id_alone(small, opened, sites, tmp_path):

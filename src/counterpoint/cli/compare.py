@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from counterpoint.cli import options, show
-from counterpoint.errors import CounterpointError
 
 
 def compare(
@@ -47,25 +46,22 @@ def compare(
     from counterpoint.evaluation.tables import terminal_table
     from counterpoint.experiment import compare as run
 
-    try:
-        with show.progress() as progress:
-            found = run(
-                recipes or [],
-                data=data,
-                seeds=seeds,
-                baseline=baseline,
-                ablation=ablation,
-                balancers=[name.strip() for name in (balancer or "").split(",") if name.strip()],
-                settings=settings or [],
-                split=split,
-                metric=metric,
-                out=out,
-                format=format,
-                on_bad_row=on_bad_row,
-                progress=progress,
-            )
-    except KeyboardInterrupt:
-        raise CounterpointError("interrupted; the same command goes on where it stopped.") from None
+    with show.progress(interrupted="the same command goes on where it stopped") as progress:
+        found = run(
+            recipes or [],
+            data=data,
+            seeds=seeds,
+            baseline=baseline,
+            ablation=ablation,
+            balancers=[name.strip() for name in (balancer or "").split(",") if name.strip()],
+            settings=settings or [],
+            split=split,
+            metric=metric,
+            out=out,
+            format=format,
+            on_bad_row=on_bad_row,
+            progress=progress,
+        )
     console = Console()
     results, *others = found.grids
     console.print(Text(side_by_side.heading(found.comparison), style="bold"))

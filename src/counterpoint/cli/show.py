@@ -5,19 +5,27 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from counterpoint.errors import CounterpointError
 from counterpoint.progress import Progress
 
 _SECONDS_BETWEEN_LINES = 15.0
 
 
 @contextmanager
-def progress() -> Iterator[Progress]:
-    """Yield a progress function: bars with the time left in a terminal, now and then a line elsewhere."""
-    if sys.stderr.isatty():
-        with _bars() as bars:
-            yield bars
-    else:
-        yield _lines()
+def progress(*, interrupted: str = "nothing half-written was left behind") -> Iterator[Progress]:
+    """Yield a progress function: bars with the time left in a terminal, now and then a line elsewhere.
+
+    Args:
+        interrupted: what to tell a user who stops the work.
+    """
+    try:
+        if sys.stderr.isatty():
+            with _bars() as bars:
+                yield bars
+        else:
+            yield _lines()
+    except KeyboardInterrupt:
+        raise CounterpointError(f"interrupted; {interrupted}.") from None
 
 
 @contextmanager

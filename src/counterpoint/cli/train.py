@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from counterpoint.cli import options, show
-from counterpoint.errors import CounterpointError
 
 
 def train(
@@ -27,22 +26,19 @@ def train(
     """
     from counterpoint import api
 
-    try:
-        with show.progress() as progress:
-            run = api.train(
-                recipe,
-                data=data,
-                out=out,
-                seed=seed,
-                settings=settings or [],
-                resume=resume,
-                format=format,
-                on_bad_row=on_bad_row,
-                progress=progress,
-            )
-    except KeyboardInterrupt:
-        raise CounterpointError(
-            "interrupted; the same command with --resume goes on from the last checkpoint."
-        ) from None
+    with show.progress(
+        interrupted="the same command with --resume goes on from the last checkpoint"
+    ) as progress:
+        run = api.train(
+            recipe,
+            data=data,
+            out=out,
+            seed=seed,
+            settings=settings or [],
+            resume=resume,
+            format=format,
+            on_bad_row=on_bad_row,
+            progress=progress,
+        )
     show.say(f"run: {run.path}")
     show.say(f"next: counterpoint evaluate {run.path}")

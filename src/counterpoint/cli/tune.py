@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from counterpoint.cli import options, show
-from counterpoint.errors import CounterpointError
 
 
 def tune(
@@ -35,21 +34,18 @@ def tune(
     from counterpoint.evaluation.side_by_side import terminal
     from counterpoint.search import tune as run
 
-    try:
-        with show.progress() as progress:
-            found = run(
-                recipe,
-                data=data,
-                trials=trials,
-                settings=settings or [],
-                seed=seed,
-                out=out,
-                format=format,
-                on_bad_row=on_bad_row,
-                progress=progress,
-            )
-    except KeyboardInterrupt:
-        raise CounterpointError("interrupted; the same command goes on where it stopped.") from None
+    with show.progress(interrupted="the same command goes on where it stopped") as progress:
+        found = run(
+            recipe,
+            data=data,
+            trials=trials,
+            settings=settings or [],
+            seed=seed,
+            out=out,
+            format=format,
+            on_bad_row=on_bad_row,
+            progress=progress,
+        )
     Console().print(terminal(found.trials))
     for note in found.trials.notes:
         show.say(note)

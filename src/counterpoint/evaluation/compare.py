@@ -1,4 +1,4 @@
-"""Recipes against a baseline on the same impressions: differences, how sure they are and what they cost."""
+"""Recipes against a baseline on the same data: differences, how sure they are and what they cost."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,11 +10,11 @@ from jaxtyping import Float
 
 from counterpoint.errors import CounterpointError, UsageError, nearest
 from counterpoint.evaluation.payoff import Payoff, payoff, single_task, tasks
-from counterpoint.evaluation.records import Group, Run, read_per_impression
+from counterpoint.evaluation.records import Group, Run, read_per_unit
 from counterpoint.evaluation.significance import Interval, SeedTest, bootstraps, holm, paired_t_test
-from counterpoint.evaluation.tables import Evaluation, Kind, Row, comparison
+from counterpoint.evaluation.tables import Evaluation, Kind, Row, comparison, unit_of
 
-_Means = Mapping[str, Mapping[str, Float[np.ndarray, " impressions"]]]
+_Means = Mapping[str, Mapping[str, Float[np.ndarray, " units"]]]
 _MANY = 2  # rows from which on several p-values are looked at
 
 
@@ -23,7 +23,7 @@ class Difference:
     """A recipe minus the baseline, in one metric.
 
     Attributes:
-        interval: of the seeds' mean metric, by paired bootstrap over impressions.
+        interval: of the seeds' mean metric, by paired bootstrap over impressions or users.
         adjusted: its p-value after Holm; none where there is only one comparison.
         seeds: the paired t-test over seeds; none with a single one.
         seeds_adjusted: its p-value after Holm.
@@ -63,7 +63,7 @@ class Contender:
         row: its metrics over the seeds, and those in which it does not beat every floor.
         seeds: of its runs.
         values: of each metric, one for each seed.
-        limits: of each metric by impression, the 95 % interval of the seeds' mean.
+        limits: of each metric by unit, the 95 % interval of the seeds' mean.
         against: the difference to the baseline by metric; empty for the baseline itself.
         costs: what its trainings took.
     """
@@ -86,7 +86,8 @@ class Comparison:
         metric: the one that decides.
         baseline: what all others are set against.
         simulated: whether the data is.
-        impressions: of the split.
+        unit: what is resampled, in the plural: impressions, users.
+        units: of the split.
         scored: how many of them have the metric.
         contenders: the recipes, in the order given.
         floors: what they must beat, and the optimum where it is known.
@@ -98,7 +99,8 @@ class Comparison:
     metric: str
     baseline: str
     simulated: bool
-    impressions: int
+    unit: str
+    units: int
     scored: int
     contenders: Sequence[Contender]
     floors: Sequence[Row]
@@ -120,7 +122,8 @@ class Comparison:
             "title": self.title,
             "simulated": self.simulated,
             "split": self.split,
-            "impressions": self.impressions,
+            "unit": self.unit,
+            "units": self.units,
             "scored": self.scored,
             "metric": self.metric,
             "baseline": self.baseline,
@@ -149,13 +152,13 @@ def compare_groups(
         groups: evaluated runs; the labels are distinct.
         baseline: a label; by default the first.
         split: that they were evaluated on.
-        metric: that decides; by default the first, the AUC of a ranking.
+        metric: that decides; by default the first by unit.
         title: by default the recipes' names.
 
     Raises:
         UsageError: no such baseline or metric.
-        CounterpointError: a run has not been evaluated by impression, they were evaluated on different
-            impressions, or the labels cannot give the metric.
+        CounterpointError: a run has not been evaluated unit by unit, they were evaluated on different units,
+            or the labels cannot give the metric.
     """
     baseline = baseline or groups[0].label
     labels = [group.label for group in groups]
@@ -168,7 +171,8 @@ def compare_groups(
     _refuse_different_splits(groups, evaluations, split)
     means = {group.label: _seed_means(group, split) for group in groups}
     known = [name for name in means[baseline] if all(name in each for each in means.values())]
-    metric = _checked(metric, known, means[baseline], split)
+    unit = unit_of(evaluations[baseline][0])
+    metric = _checked(metric, known, means[baseline], split, unit)
     rows = comparison(evaluations)
     limits, against = _judged(groups, means, known, baseline, evaluations)
     contenders = [
@@ -189,7 +193,8 @@ def compare_groups(
         metric=metric,
         baseline=baseline,
         simulated=any(is_simulated(run) for group in groups for run in group.runs),
-        impressions=len(values),
+        unit=unit,
+        units=len(values),
         scored=int((~np.isnan(values)).sum()),
         contenders=contenders,
         floors=[row for row in rows if row.kind is not Kind.MODEL],
@@ -229,15 +234,16 @@ def _refuse_different_splits(
                 first = run, fingerprint
 
 
-def _seed_means(group: Group, split: str) -> dict[str, Float[np.ndarray, " impressions"]]:
-    """Return the mean over the seeds of every metric of every impression."""
-    sums: dict[str, Float[np.ndarray, " impressions"]] = {}
+def _seed_means(group: Group, split: str) -> dict[str, Float[np.ndarray, " units"]]:
+    """Return the mean over the seeds of every metric of every unit."""
+    sums: dict[str, Float[np.ndarray, " units"]] = {}
     for run in group.runs:
-        for name, values in read_per_impression(run.folder, split).items():
+        unit = unit_of(run.evaluations[split])
+        for name, values in read_per_unit(run.folder, split).items():
             if not name.startswith("floor/"):
                 before = sums.get(name, np.zeros_like(values))
                 if len(before) != len(values):
-                    raise CounterpointError(_sizes(group.label, len(before), run.folder, len(values)))
+                    raise CounterpointError(_sizes(group.label, len(before), run.folder, len(values), unit))
                 sums[name] = before + values
     return {name: total / len(group.runs) for name, total in sums.items()}
 
@@ -245,22 +251,23 @@ def _seed_means(group: Group, split: str) -> dict[str, Float[np.ndarray, " impre
 def _checked(
     metric: str | None,
     known: Sequence[str],
-    means: Mapping[str, Float[np.ndarray, " impressions"]],
+    means: Mapping[str, Float[np.ndarray, " units"]],
     split: str,
+    unit: str,
 ) -> str:
     """Return the metric that decides, if the labels give it."""
     if not known:
-        raise CounterpointError(f"these runs have no metric by impression on split {split!r} in common.")
+        raise CounterpointError(f"these runs have no metric of single units on split {split!r} in common.")
     metric = metric or known[0]
     if metric not in known:
         raise UsageError(
-            f"no metric by impression is called {metric!r}{nearest(metric, known)}; "
+            f"no metric of single units is called {metric!r}{nearest(metric, known)}; "
             f"known: {', '.join(known)}."
         )
     if np.isnan(means[metric]).all():
         raise CounterpointError(
-            f"split {split!r} cannot give {metric}: none of its {len(means[metric])} impressions has both "
-            "a click and a non-click; compare on a split that has labels."
+            f"split {split!r} cannot give {metric}: none of its {len(means[metric])} {unit} has the labels "
+            "that it takes; compare on a split that has them."
         )
     return metric
 
@@ -278,11 +285,12 @@ def _judged(
     limits: dict[str, dict[str, tuple[float, float]]] = {label: {} for label in labels}
     against: dict[str, dict[str, Difference]] = {label: {} for label in others}
     seeds = {group.label: [run.seed for run in group.runs] for group in groups}
+    unit = unit_of(evaluations[baseline][0])
     for metric in metrics:
         own = [means[label][metric] for label in labels]
         for label, values in zip(labels, own, strict=True):
             if len(values) != len(own[0]):
-                raise CounterpointError(_sizes(labels[0], len(own[0]), label, len(values)))
+                raise CounterpointError(_sizes(labels[0], len(own[0]), label, len(values), unit))
         base = means[baseline][metric]
         columns = np.stack([*own, *(means[label][metric] - base for label in others)], axis=1)
         if np.isnan(columns).any(axis=1).all():
@@ -354,9 +362,9 @@ def _payoffs(groups: Sequence[Group], means: _Means, metric: str, baseline: str)
     return [payoff(group, single, gain) for group, gain in zip(several, gains, strict=True)]
 
 
-def _sizes(first: object, count: int, second: object, other: int) -> str:
+def _sizes(first: object, count: int, second: object, other: int, unit: str) -> str:
     return (
-        f"{first} and {second} were evaluated on {count} and {other} impressions; "
+        f"{first} and {second} were evaluated on {count} and {other} {unit}; "
         "evaluate both on the same data to compare them."
     )
 

@@ -133,29 +133,29 @@ def read_log(path: Path) -> Log:
 
 
 def write_evaluation(folder: Path, evaluated: Evaluated) -> None:
-    """Keep an evaluation in its run: ``evaluation-SPLIT.json`` and, by impression, a table of that name.
+    """Keep an evaluation in its run: ``evaluation-SPLIT.json`` and, unit by unit, a table of that name.
 
-    The table (Parquet) has the impressions' numbers in the split's order (``impression``) and a column for
-    each metric, null where an impression is not scored. It is written first: where there is a record, there
+    The table (Parquet) has the units' numbers in the split's order (``unit``) and a column for each metric,
+    null where a unit is not scored. It is written first: where there is a record, there
     is its table.
     """
     split = evaluated.record["split"]
-    table = pl.DataFrame(evaluated.per_impression)
-    table = table.with_columns(pl.all().fill_nan(None)).with_row_index("impression")
+    table = pl.DataFrame(evaluated.per_unit)
+    table = table.with_columns(pl.all().fill_nan(None)).with_row_index("unit")
     with new_file(folder / f"evaluation-{split}.parquet") as file:
         table.write_parquet(file)
     write_json(folder / f"evaluation-{split}.json", evaluated.record)
 
 
-def read_per_impression(folder: Path, split: str) -> dict[str, Float[np.ndarray, " impressions"]]:
-    """Return the metrics of every impression that `write_evaluation` kept, NaN where one is not scored.
+def read_per_unit(folder: Path, split: str) -> dict[str, Float[np.ndarray, " units"]]:
+    """Return the metrics of every unit that `write_evaluation` kept, NaN where one is not scored.
 
     Raises:
         CounterpointError: they are missing or broken.
     """
     path = folder / f"evaluation-{split}.parquet"
     try:
-        table = pl.read_parquet(path, glob=False).drop("impression")
+        table = pl.read_parquet(path, glob=False).drop("unit")
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = str(error).splitlines()[0]
         raise CounterpointError(

@@ -24,6 +24,7 @@ from counterpoint.evaluation.tables import (
     floor_warnings,
     metric_names,
     pooled,
+    unit_of,
 )
 from counterpoint.files import new_file
 
@@ -49,7 +50,7 @@ def write_report(
         out: the page to write; an older one is replaced.
         title: of the page; by default the recipes' names.
         baseline: the recipe that others are set against; by default the first.
-        metric: that decides between them; by default the first by impression.
+        metric: that decides between them; by default the first by unit.
         figures: to draw of the logs beside the usual ones.
 
     Raises:
@@ -144,14 +145,15 @@ def _warnings(groups: Sequence[Group]) -> Html:
                 own = [*evaluation.get("warnings", []), *floor_warnings(evaluation)]
                 sentences += [f"{origin}{split}: {sentence}" for sentence in own]
     for split, evaluations in _splits(groups):
+        units = unit_of(next(iter(evaluations.values()))[0])
         sizes = {
-            evaluation.get("counts", {}).get("impressions")
+            evaluation.get("counts", {}).get(unit_of(evaluation))
             for seeds in evaluations.values()
             for evaluation in seeds
         }
         if len(sizes) > 1:
             sentences.append(
-                f"{split}: the runs were evaluated on different numbers of impressions, so their rows cannot "
+                f"{split}: the runs were evaluated on different numbers of {units}, so their rows cannot "
                 "be compared; evaluate all on the same data."
             )
     items = [page.element("li", page.text(sentence)) for sentence in dict.fromkeys(sentences)]
@@ -244,26 +246,25 @@ def _editorial(groups: Sequence[Group]) -> Iterator[Html]:
 def _slices(groups: Sequence[Group]) -> Iterator[Html]:
     for split, evaluations in _splits(groups):
         every = [evaluation.get("slices", {}) for seeds in evaluations.values() for evaluation in seeds]
+        units = unit_of(next(iter(evaluations.values()))[0])
         rows = []
         for name in dict.fromkeys(name for slices in every for name in slices):
             for label, seeds in evaluations.items():
                 measured = [evaluation.get("slices", {}).get(name, {}) for evaluation in seeds]
                 title = name if len(evaluations) == 1 else f"{name}: {label}"
                 rows.append((title, pooled(measured)))
-        metrics = list(
-            dict.fromkeys(metric for _, values in rows for metric in values if metric != "impressions")
-        )
+        metrics = list(dict.fromkeys(metric for _, values in rows for metric in values if metric != units))
         lines = [
             page.row(
                 title,
                 [
-                    page.element("td", page.text(_size(values.get("impressions")))),
+                    page.element("td", page.text(_size(values.get(units)))),
                     *(page.element("td", _value(values.get(metric))) for metric in metrics),
                 ],
             )
             for title, values in rows
         ]
-        header = [page.text(""), page.text("impressions"), *map(page.text, metrics)]
+        header = [page.text(""), page.text(units), *map(page.text, metrics)]
         yield page.section(f"Slices, {split}", page.table(header, lines) if lines else Html(""))
 
 

@@ -50,7 +50,7 @@ def results(comparison: Comparison) -> Grid:
         rows.append((_named(row.name, row.kind), cells, lost))
     seeds = [len(contender.seeds) for contender in comparison.contenders]
     notes = [
-        f"{comparison.scored:,} of {comparison.impressions:,} impressions of split {comparison.split}. "
+        f"{comparison.scored:,} of {comparison.units:,} {comparison.unit} of split {comparison.split}. "
         "Mean ± sample standard deviation over the seeds; red, in Markdown ↓: does not beat "
         "every floor."
     ]
@@ -69,8 +69,8 @@ def differences(comparison: Comparison) -> Grid:
     ]
     note = (
         "Gain of the seeds' mean metric with the 95 % interval and two-sided p of a paired bootstrap over "
-        "impressions (would these models differ on other impressions?); p over seeds: paired t-test (would "
-        f"other trainings differ?){', both adjusted for being several (Holm)' * adjusted}."
+        f"{comparison.unit} (would these models differ on other {comparison.unit}?); p over seeds: paired "
+        f"t-test (would other trainings differ?){', both adjusted for being several (Holm)' * adjusted}."
     )
     header = [f"gain in {comparison.metric}", "95 % interval", f"p{holm}", f"p over seeds{holm}"]
     return Grid(f"Against {comparison.baseline}", header, rows, [note])
@@ -107,7 +107,7 @@ def payoffs(comparison: Comparison) -> Grid | None:
         for each in comparison.payoffs
     ]
     note = (
-        f"Gain over {single}, which learns the target alone, by paired bootstrap over impressions. In "
+        f"Gain over {single}, which learns the target alone, by paired bootstrap over {comparison.unit}. In "
         "conflict: share of the steps at which the target's gradient and the auxiliaries' sum have a "
         "negative cosine. Norm ratio: median of that sum's norm over the target's, before the balancing "
         "method weighs them. A dash: they were not looked at apart (training.diagnose_every does so). Step "

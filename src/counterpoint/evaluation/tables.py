@@ -23,12 +23,13 @@ class Evaluation(TypedDict, total=False):
 
     Attributes:
         split: what was evaluated.
+        unit: what metrics are averaged over, in the plural: impressions, users.
         metrics: the model's; those of an auxiliary task are named task/metric.
         intervals: 95 % limits of some of them.
-        floors: the metrics of each floor on the same impressions.
-        slices: metrics, and the number of impressions, of parts of the split.
+        floors: the metrics of each floor on the same units.
+        slices: metrics, and under the unit's name the number of units, of parts of the split.
         editorial: by ranking (``model``, ``clicks``, a floor's name), what it would put before the readers.
-        counts: impressions scored, skipped, and whatever else was counted.
+        counts: units scored, skipped, and whatever else was counted.
         warnings: sentences for the reader of the report.
         data: ``store``, where the prepared store stands, the split's ``fingerprint``, where it has one, and
             what of it is ``simulated``: ``data``, ``articles`` or nothing.
@@ -36,6 +37,7 @@ class Evaluation(TypedDict, total=False):
     """
 
     split: str
+    unit: str
     metrics: dict[str, float | None]
     intervals: dict[str, tuple[float, float]]
     floors: dict[str, dict[str, float | None]]
@@ -53,19 +55,19 @@ class Evaluated:
 
     Attributes:
         record: what the evaluation file holds.
-        per_impression: from a metric's name, or ``floor/NAME/metric``, to its value for each impression of
-            the split, in the split's order; NaN where it is not scored.
+        per_unit: from a metric's name, or ``floor/NAME/metric``, to its value for each unit of the split, in
+            the split's order; NaN where it is not scored.
     """
 
     record: Evaluation
-    per_impression: dict[str, Float[np.ndarray, " impressions"]]
+    per_unit: dict[str, Float[np.ndarray, " units"]]
 
     @classmethod
     def of(
         cls,
         record: Evaluation,
-        metrics: Mapping[str, Float[np.ndarray, " impressions"]],
-        floors: Mapping[str, Mapping[str, Float[np.ndarray, " impressions"]]],
+        metrics: Mapping[str, Float[np.ndarray, " units"]],
+        floors: Mapping[str, Mapping[str, Float[np.ndarray, " units"]]],
     ) -> Self:
         """Put the model's metrics and those of each floor beside the record."""
         beside = {
@@ -158,6 +160,11 @@ def pooled(measured: Sequence[Mapping[str, float | None]]) -> dict[str, Value]:
         values = [_number(metrics[metric]) for metrics in measured if metric in metrics]
         result[metric] = Value(*mean_and_spread(values))
     return result
+
+
+def unit_of(evaluation: Evaluation) -> str:
+    """Return what an evaluation's metrics are averaged over, in the plural."""
+    return evaluation.get("unit", "units")
 
 
 def floor_warnings(evaluation: Evaluation) -> list[str]:

@@ -94,7 +94,11 @@ def evaluate(
     model.train(training)
     ranked = ranks(scores, shown.offsets)
     ranking = impression_metrics(ranked, shown.clicked == 1, shown.offsets)
-    record: Evaluation = {"split": split, "metrics": _told({**ranking.metrics, **auxiliary})}
+    record: Evaluation = {
+        "split": split,
+        "unit": "impressions",
+        "metrics": _told({**ranking.metrics, **auxiliary}),
+    }
     rivals: dict[str, Ranking] = {}
     if with_floors:
         earlier = earlier_impressions(store, split)

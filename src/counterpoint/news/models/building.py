@@ -113,7 +113,7 @@ def build(recipe: NewsRecipe, vocabulary: Vocabulary, texts: TextEncoders) -> Re
             name: TASKS[name].head(recipe, labels, articles.title_size, articles.size)
             for name in recipe.tasks[1:]
         },
-        {name: TASKS[name].weight(recipe) for name in recipe.tasks[1:]},
+        {name: getattr(recipe, name).weight for name in recipe.tasks[1:]},
         ContextScore(len(context)) if context else None,
         vocabulary,
     )

@@ -68,10 +68,6 @@ class View(NamedTuple):
 class Task(Protocol):
     """An auxiliary task."""
 
-    def weight(self, recipe: NewsRecipe) -> float:
-        """Return the weight of its loss."""
-        ...
-
     def head(self, recipe: NewsRecipe, labels: Labels, title_size: int, article_size: int) -> nn.Module:
         """Return a fresh head."""
         ...
@@ -116,10 +112,6 @@ class TitleClass:
     field: Callable[[NewsRecipe], str]
     of_histories = False
 
-    def weight(self, recipe: NewsRecipe) -> float:
-        """Return the weight of its loss."""
-        return _section(recipe, self.name).weight
-
     def head(self, recipe: NewsRecipe, labels: Labels, title_size: int, article_size: int) -> nn.Module:
         """Return a classifier of as many classes as there are names."""
         return Classification(title_size, max(len(labels[self.field(recipe)]), 1))
@@ -162,10 +154,6 @@ class TitleScore:
 
     name: str
     of_histories = False
-
-    def weight(self, recipe: NewsRecipe) -> float:
-        """Return the weight of its loss."""
-        return _section(recipe, self.name).weight
 
     def head(self, recipe: NewsRecipe, labels: Labels, title_size: int, article_size: int) -> nn.Module:
         """Return a regression."""
@@ -215,10 +203,6 @@ class TitleTags:
 
     name: str
     of_histories = False
-
-    def weight(self, recipe: NewsRecipe) -> float:
-        """Return the weight of its loss."""
-        return recipe.entities.weight
 
     def head(self, recipe: NewsRecipe, labels: Labels, title_size: int, article_size: int) -> nn.Module:
         """Return a tagger of one type, or of as many as there are names."""
@@ -281,11 +265,6 @@ class HistoryValue:
     scale: Callable[[Float[np.ndarray, "*values"]], Float[np.ndarray, "*values"]]
     unscale: Callable[[Float[np.ndarray, "*values"]], Float[np.ndarray, "*values"]]
     of_histories = True
-
-    def weight(self, recipe: NewsRecipe) -> float:
-        """Return the weight of its loss."""
-        weight: float = getattr(recipe, self.name).weight
-        return weight
 
     def head(self, recipe: NewsRecipe, labels: Labels, title_size: int, article_size: int) -> nn.Module:
         """Return a regression on article, reader and their product."""
