@@ -15,10 +15,10 @@ demo: $(STAMP)
 	$(BIN)/python -m counterpoint.cli.demo --out demo
 
 test: $(STAMP) lint types
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --numprocesses auto --dist loadfile
 
 quick: $(STAMP)
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q --numprocesses auto --dist loadfile -m "not slow"
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import balance, encoding, evaluation, frozen, metrics, preparing, training
+from benchmarks import balance, encoding, evaluation, frozen, metrics, preparing, ranking, shopping, training
 from benchmarks.measure import Ratio
 
 ALL = {
@@ -19,6 +19,8 @@ ALL = {
     "evaluation": evaluation.run,
     "metrics": metrics.run,
     "preparing": preparing.run,
+    "shopping": shopping.run,
+    "ranking": ranking.run,
 }
 README = Path(__file__).parent.parent / "README.md"
 

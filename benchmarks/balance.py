@@ -329,7 +329,7 @@ def _parts(call: Callable[[], object], one: float, rounds: int, clock: Callable[
 
         return wrapper
 
-    names = {"gramians": "inner products", "combine": "weighted sum", "add_grads": "filling `.grad`"}
+    names = {"inner_products": "inner products", "combine": "weighted sum", "add_grads": "filling `.grad`"}
     with ExitStack() as patched:
         for name in names:
             patched.enter_context(mock.patch.object(engine, name, timed(name)))

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 import counterpoint
+from counterpoint.behaviors.simulate import simulate as simulate_behaviors
 from counterpoint.cli import show
-from counterpoint.evaluation.impressions import METRICS
 from counterpoint.evaluation.tables import OPTIMUM
 from counterpoint.files import read_json, write_json
 from counterpoint.news.simulate import simulate
@@ -26,8 +26,8 @@ from counterpoint.news.simulate_ebnerd import simulate_ebnerd
 HERE = Path(__file__).parent
 PAGE, README = HERE.parent / "docs" / "reproduction.md", HERE.parent / "README.md"
 BEGIN, END = "<!-- {}: written by experiments/reproduction.py -->", "<!-- {}: end -->"
-NAMES = {"auc": "AUC", "mrr": "MRR", "ndcg@5": "nDCG@5", "ndcg@10": "nDCG@10"}
-SIMULATE = {"news": simulate, "ebnerd": simulate_ebnerd}
+NAMES = {"auc": "AUC", "mrr": "MRR"}
+SIMULATE = {"news": simulate, "ebnerd": simulate_ebnerd, "behaviors": simulate_behaviors}
 NOTHING = "—"
 
 
@@ -107,10 +107,12 @@ def _page(studies: dict[str, Any], results: dict[str, dict[str, Any]]) -> str:
 
 def _paper(table: dict[str, Any]) -> str:
     """Return a paper's rows with the recipe and the command that stand for each."""
-    header = ["row", "recipe", *(f"{name}, paper" for name in NAMES.values()), "ours on the same data"]
+    metrics = table["metrics"]
+    header = ["row", "recipe", *(f"{_named(name)}, paper" for name in metrics), "ours on the same data"]
     rows = []
     for row in table["rows"]:
-        printed = [f"{value:.2f}" if value != "" else NOTHING for value in row.get("paper", [""] * 4)]
+        values = row.get("paper", [""] * len(metrics))
+        printed = [f"{value:.{table['digits']}f}" if value != "" else NOTHING for value in values]
         rows.append([row["name"], f"`{row['recipe']}`", *printed, ""])
     return "\n\n".join(
         [
@@ -127,6 +129,8 @@ def _study(study: dict[str, Any], result: dict[str, Any]) -> str:
     """Return what a study found."""
     simulated = " (simulated data)" if result["simulated"] else ""
     parts = [f"## {study['title']}{simulated}", study["about"], _results(result)]
+    if "reading" in study:
+        parts.append(study["reading"])
     if result["does the auxiliary task pay"]:
         parts += ["### Does the auxiliary task pay?", _payoffs(result)]
     return "\n\n".join(parts)
@@ -135,31 +139,34 @@ def _study(study: dict[str, Any], result: dict[str, Any]) -> str:
 def _results(result: dict[str, Any]) -> str:
     """Return recipes and floors, each recipe against the baseline, and how that was measured."""
     recipes, floors, baseline = result["recipes"], result["floors"], result["baseline"]
-    ceiling = floors.get(OPTIMUM, {}).get("auc")
-    start = recipes[baseline]["metrics"]["auc"]["mean"]
-    header = ["", *NAMES.values(), f"AUC against `{baseline}`", "p", "p over seeds"]
+    decides = result["metric"]
+    metrics = [name for name in recipes[baseline]["metrics"] if name in next(iter(floors.values()))]
+    ceiling = floors.get(OPTIMUM, {}).get(decides)
+    start = recipes[baseline]["metrics"][decides]["mean"]
+    header = ["", *map(_named, metrics), f"{_named(decides)} against `{baseline}`", "p", "p over seeds"]
     if ceiling is not None:
         header.append("of the reachable gain")
     rows = []
     for recipe, found in recipes.items():
-        against = found["against the baseline"].get("auc")
-        cells = [_spread(found["metrics"][metric]) for metric in METRICS]
+        against = found["against the baseline"].get(decides)
+        cells = [_spread(found["metrics"][metric]) for metric in metrics]
         cells += ["", "", ""] if against is None else _against(against)
         if ceiling is not None:
-            gain = found["metrics"]["auc"]["mean"] - start
+            gain = found["metrics"][decides]["mean"] - start
             cells.append("" if against is None else f"{gain / (ceiling - start):+.0%}")
         below = " ↓" if found["below a floor in"] else ""
         rows.append([f"`{recipe}`{below}", *cells])
     for floor, values in floors.items():
         kind = "" if floor == OPTIMUM else "floor: "
-        printed = [f"{values[metric]:.4f}" for metric in METRICS]
-        rows.append([f"*{kind}{floor}*", *printed, *[""] * (len(header) - 1 - len(METRICS))])
+        printed = [f"{values[metric]:.4f}" for metric in metrics]
+        rows.append([f"*{kind}{floor}*", *printed, *[""] * (len(header) - 1 - len(metrics))])
     seeds = ", ".join(map(str, recipes[baseline]["seeds"]))
     note = (
-        f"{result['scored']:,} impressions of split {result['split']}, mean ± standard deviation over seeds "
-        f"{seeds}. Differences: of the seeds' mean AUC, with the 95 % interval and two-sided p of a paired "
-        "bootstrap over impressions, and p of a paired t-test over seeds; both adjusted for all recipes of "
-        f"the study (Holm). ↓: below a floor in some metric. `{result['command']}`; {result['machine']}."
+        f"{result['scored']:,} {result['unit']} of split {result['split']}, mean ± standard deviation over "
+        f"seeds {seeds}. Differences: of the seeds' mean {_named(decides)}, with the 95 % interval and "
+        f"two-sided p of a paired bootstrap over {result['unit']}, and p of a paired t-test over seeds; both "
+        f"adjusted for all recipes of the study (Holm). ↓: below a floor in some metric. "
+        f"`{result['command']}`; {result['machine']}."
     )
     return f"{_table(header, rows)}\n\n{note}"
 
@@ -177,7 +184,13 @@ def _payoffs(result: dict[str, Any]) -> str:
         for each in result["does the auxiliary task pay"]
     ]
     against = result["does the auxiliary task pay"][0]["against"]
-    header = ["", f"gain in AUC over `{against}`", "in conflict", "auxiliary / target norm", "step cost"]
+    header = [
+        "",
+        f"gain in {_named(result['metric'])} over `{against}`",
+        "in conflict",
+        "auxiliary / target norm",
+        "step cost",
+    ]
     note = (
         "In conflict: steps with a negative cosine of the target's gradient and the auxiliaries' together. "
         "Step cost: median time of a step in these runs, which shared the machine with others; "
@@ -195,6 +208,10 @@ def _against(difference: dict[str, Any]) -> list[str]:
         _p_value(_first(difference["p_adjusted"], difference["p_value"])),
         _p_value(over),
     ]
+
+
+def _named(metric: str) -> str:
+    return NAMES.get(metric, metric.replace("ndcg", "nDCG"))
 
 
 def _first(*values: float | None) -> float | None:

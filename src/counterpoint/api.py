@@ -11,6 +11,7 @@ from counterpoint import workload
 from counterpoint.errors import UsageError
 from counterpoint.evaluation.records import read_log, write_evaluation
 from counterpoint.evaluation.tables import Evaluation
+from counterpoint.files import write_blocks
 from counterpoint.progress import Progress, silent
 from counterpoint.recipe import Recipe
 from counterpoint.run import Run
@@ -211,6 +212,27 @@ def load(run: str | Path, *, data: str | Path | None = None) -> Any:
     """
     opened, resolved, model, store = _opened(run, data, silent)
     return workload.find(resolved.workload).recommender(model, resolved, store, opened.model)
+
+
+def recommend_all(
+    run: str | Path,
+    *,
+    out: str | Path,
+    data: str | Path | None = None,
+    top: int = 10,
+    progress: Progress = silent,
+) -> int:
+    """Write the best articles or items for everybody in the data as one Parquet file; return its rows.
+
+    Args:
+        run: the run's folder.
+        out: the file; an older one is replaced.
+        data: a raw folder or a prepared store; by default the run's own.
+        top: how many for each.
+        progress: told how far the work is.
+    """
+    blocks = load(run, data=data).recommend_all(top=top, progress=progress)
+    return write_blocks(Path(out), blocks)
 
 
 def report(runs: Sequence[str | Path], *, out: str | Path | None = None) -> Path:

@@ -1,5 +1,7 @@
 """Experiments: recipes with several seeds on the same data, trained as far as is missing, and compared."""
 
+import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,13 +10,14 @@ from typing import Any, Literal
 
 from counterpoint import api, workload
 from counterpoint import recipe as recipes
-from counterpoint.ablation import Figure, read_ablation
+from counterpoint.ablation import Figure, Row, Sweep, read_ablation, written
 from counterpoint.errors import UsageError
 from counterpoint.evaluation import side_by_side
 from counterpoint.evaluation.compare import Comparison, compare_groups
 from counterpoint.evaluation.figures import can_draw
 from counterpoint.evaluation.records import Group, read_run
 from counterpoint.evaluation.report import write_report
+from counterpoint.evaluation.sweeps import Swept
 from counterpoint.files import new_file, read_json, write_json
 from counterpoint.progress import Progress, named, silent
 from counterpoint.recipe import Recipe
@@ -37,6 +40,16 @@ class Entry:
     recipe: str
     settings: tuple[str, ...] = ()
 
+    @property
+    def folder(self) -> str:
+        """The label as the name of a folder: what is no letter, digit or one of ``_.+-`` becomes a dash."""
+        return re.sub(r"[^\w.+-]+", "-", self.label)
+
+    @property
+    def given(self) -> list[str]:
+        """The settings, and the label as the recipe's name."""
+        return [*self.settings, f"name={json.dumps(self.label, ensure_ascii=False)}"]
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -47,12 +60,14 @@ class Plan:
         baseline: the label of one of them.
         title: of the comparison; empty for the labels.
         figures: to be drawn of the runs.
+        sweep: the values that rows differ in, if they do in one.
     """
 
     entries: tuple[Entry, ...]
     baseline: str
     title: str = ""
     figures: tuple[Figure, ...] = ()
+    sweep: Swept | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +95,7 @@ def compare(
     baseline: str | None = None,
     ablation: str | Path | None = None,
     balancers: Sequence[str] = (),
+    sweep: str | None = None,
     settings: Sequence[str] = (),
     split: str = "test",
     metric: str | None = None,
@@ -103,6 +119,7 @@ def compare(
             ablation's, else the first.
         ablation: a built-in ablation or a TOML file, whose recipes and settings are added.
         balancers: balancing methods, with their default options, to try on the one recipe given.
+        sweep: ``KEY=VALUE,VALUE…``, values of one key to try on the one recipe given.
         settings: ``key=value`` pairs that override every recipe.
         split: to evaluate.
         metric: that decides; by default the first by impression.
@@ -117,18 +134,22 @@ def compare(
     """
     if seeds < 1:
         raise UsageError(f"--seeds {seeds}: there must be at least one.")
-    plan = _plan(names, baseline, ablation, balancers, settings)
+    plan = _plan(names, baseline, ablation, balancers, sweep, settings)
     folder = Path(out)
     # All that can be found wrong is found before anything is trained.
     resolved = {
-        (entry.label, seed): api.read_recipe(entry.recipe, [*entry.settings, f'name="{entry.label}"'], seed)
+        (entry.label, seed): api.read_recipe(entry.recipe, entry.given, seed)
         for seed in range(seeds)
         for entry in plan.entries
     }
     stores = {}
     for entry in plan.entries:
         stores[entry.label] = _store(resolved[entry.label, 0], data, format, on_bad_row, progress)
-    places = {key: folder / f"{key[0].replace('@', '-')}-seed{key[1]}" for key in resolved}
+    places = {
+        (entry.label, seed): folder / f"{entry.folder}-seed{seed}"
+        for seed in range(seeds)
+        for entry in plan.entries
+    }
     for key, place in places.items():
         _refuse_another(place, resolved[key], stores[key[0]].manifest)
 
@@ -137,13 +158,12 @@ def compare(
         store = stores[label]
         if not (place / "run.json").is_file() or not Run.open(place).done:
             entry = next(entry for entry in plan.entries if entry.label == label)
-            given = [*entry.settings, f'name="{label}"']
             api.train(
                 entry.recipe,
                 data=store.path,
                 out=place,
                 seed=seed,
-                settings=given,
+                settings=entry.given,
                 resume=True,
                 progress=told,
             )
@@ -162,18 +182,21 @@ def _plan(
     baseline: str | None,
     ablation: str | Path | None,
     balancers: Sequence[str],
+    sweep: str | None,
     settings: Sequence[str],
 ) -> Plan:
     """Return the rows that are asked for, each once."""
     given = read_ablation(ablation) if ablation is not None else None
     common = (*(given.settings if given else ()), *settings)
     wanted = [*(given.recipes if given else ()), *map(str, names)]
-    if balancers and len(wanted) != 1:
-        raise UsageError(f"--balancer tries methods on one recipe, not on {len(wanted)}; name exactly one.")
-    if balancers:
-        entries = [_balanced(wanted[0], method, common) for method in balancers]
-    else:
-        entries = [Entry(_label(name), name, common) for name in wanted]
+    tried = Sweep.of(sweep) if sweep is not None else given.sweep if given else None
+    entries = _entries(wanted, given.rows if given else (), balancers, tried, common)
+    figures = given.figures if given else ()
+    swept = None
+    if tried is not None:
+        swept = Swept(tried.key, dict(zip((entry.label for entry in entries), tried.values, strict=True)))
+        if not any(figure.draws == "sweep" for figure in figures):
+            figures = (Figure(title=f"Against {tried.key}", draws="sweep"), *figures)
     baseline = baseline or (given.baseline if given else None)
     labels = [entry.label for entry in entries]
     if baseline is not None and baseline not in labels:
@@ -183,10 +206,39 @@ def _plan(
             entries.insert(0, added)
         baseline = added.label
     if len(entries) < 2:
-        raise UsageError("nothing to compare: name two recipes or more, an --ablation or --balancer methods.")
+        raise UsageError(
+            "nothing to compare: name two recipes or more, an --ablation, --balancer methods or a --sweep."
+        )
     _refuse_doubles(entries)
     title = f"{given.title}: {given.source}" if given and given.source else given.title if given else ""
-    return Plan(tuple(entries), baseline or entries[0].label, title, given.figures if given else ())
+    return Plan(tuple(entries), baseline or entries[0].label, title, figures, swept)
+
+
+def _entries(
+    wanted: Sequence[str],
+    rows: Sequence[Row],
+    balancers: Sequence[str],
+    sweep: Sweep | None,
+    common: tuple[str, ...],
+) -> list[Entry]:
+    """Return the recipes wanted and the rows, or the one recipe with every method or value."""
+    if balancers and sweep:
+        raise UsageError("--balancer and a sweep each try something on one recipe; leave one of them out.")
+    if (balancers or sweep) and (len(wanted) != 1 or rows):
+        told = "--balancer tries methods" if balancers else "a sweep tries values"
+        raise UsageError(f"{told} on one recipe, not on {len(wanted) + len(rows)}; name exactly one.")
+    if balancers:
+        return [_balanced(wanted[0], method, common) for method in balancers]
+    if sweep:
+        label = f"{_label(wanted[0])} {sweep.key}="
+        return [
+            Entry(label + written(value), wanted[0], (*common, sweep.setting(value)))
+            for value in sweep.values
+        ]
+    return [
+        *(Entry(_label(name), name, common) for name in wanted),
+        *(Entry(row.label, row.recipe, (*common, *row.settings)) for row in rows),
+    ]
 
 
 def _label(recipe: str) -> str:
@@ -202,13 +254,12 @@ def _balanced(recipe: str, method: str, settings: tuple[str, ...]) -> Entry:
 def _refuse_doubles(entries: Sequence[Entry]) -> None:
     seen: dict[str, str] = {}
     for entry in entries:
-        folder = entry.label.replace("@", "-")
-        if folder in seen:
+        if entry.folder in seen:
             raise UsageError(
-                f"{seen[folder]} and {entry.recipe} are both called {entry.label!r}; "
+                f"{seen[entry.folder]} and {entry.recipe} are both called {entry.label!r}; "
                 "name each once, and give each recipe file a name of its own."
             )
-        seen[folder] = entry.recipe
+        seen[entry.folder] = entry.recipe
 
 
 def _store(
@@ -269,7 +320,8 @@ def _written(
         measures,
     ]
     shown = [grid for grid in grids if grid is not None]
-    write_json(folder / "comparison.json", comparison.as_dict())
+    swept = {"sweep": plan.sweep.as_dict()} if plan.sweep else {}
+    write_json(folder / "comparison.json", {**comparison.as_dict(), **swept})
     with new_file(folder / "comparison.md") as file:
         file.write_text(side_by_side.markdown(side_by_side.heading(comparison), shown), encoding="utf-8")
     page = folder / "report.html" if can_draw() else None
@@ -281,5 +333,6 @@ def _written(
             baseline=plan.baseline,
             metric=comparison.metric,
             figures=plan.figures,
+            sweep=plan.sweep,
         )
     return Experiment(comparison, folder, shown, page)

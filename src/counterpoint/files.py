@@ -1,15 +1,31 @@
-"""Writing files so that a reader never sees half of one."""
+"""Where files go, and writing them so that a reader never sees half of one."""
 
+import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from counterpoint.errors import CounterpointError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def cache_folder() -> Path:
+    """Return where what can be made again stands: ``$COUNTERPOINT_CACHE``, else ``~/.cache/counterpoint``."""
+    return Path(os.environ.get("COUNTERPOINT_CACHE") or Path.home() / ".cache" / "counterpoint")
+
+
+def cached_store(data: Path, files: Sequence[Path], settings: Any) -> Path:
+    """Return where the prepared store of raw files stands; it changes with them and with the settings."""
+    stamps = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    key = hashlib.sha256(json.dumps([stamps, settings], sort_keys=True).encode()).hexdigest()[:12]
+    return cache_folder() / "stores" / f"{data.resolve().stem}-{key}"
 
 
 @contextmanager
@@ -70,6 +86,19 @@ def _replace(target: Path, new: Path) -> None:
             old.rename(target)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def write_blocks(target: Path, blocks: "Iterable[pl.DataFrame]") -> int:
+    """Write tables of one form as one Parquet file, atomically, one in memory at a time; return the rows."""
+    import polars as pl
+
+    rows = 0
+    with new_file(target) as path, tempfile.TemporaryDirectory(dir=target.parent) as parts:
+        for number, block in enumerate(blocks):
+            block.write_parquet(Path(parts) / f"{number:08}.parquet")
+            rows += len(block)
+        pl.scan_parquet(Path(parts)).sink_parquet(path)
+    return rows
 
 
 def write_json(target: Path, content: Any) -> None:

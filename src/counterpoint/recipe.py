@@ -23,7 +23,12 @@ from counterpoint.errors import UsageError, nearest
 class Section(BaseModel):
     """A table of the recipe: unknown keys are refused, values do not change after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        protected_namespaces=(),
+        ser_json_inf_nan="constants",  # TOML has inf, which JSON has not
+    )
 
 
 class Balance(BaseModel):
@@ -47,16 +52,20 @@ class Training(Section):
 
     epochs: int = Field(3, ge=1)
     batch_size: int = Field(16, ge=1, description="examples a step, over all processes")
-    optimizer: Literal["adam", "adamw"] = "adam"
+    optimizer: Literal["adam", "adamw", "adagrad", "rmsprop"] = "adam"
     learning_rate: float = Field(2e-5, gt=0, description="of the shared parameters")
     head_learning_rate: float | None = Field(None, gt=0, description="of all others; default: the same")
     weight_decay: float = Field(0.0, ge=0)
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps with a rising rate")
-    clip_norm: float | None = Field(1.0, gt=0, description="largest norm of the whole update")
+    decay: Literal["linear", "none"] = Field("linear", description="of the rate after that: to 0, or not")
+    clip_norm: float | None = Field(1.0, gt=0, description="largest norm of the whole gradient; inf: any")
     precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="of the encoder alone")
     validate_every: int | None = Field(None, ge=1, description="steps; default: each epoch")
     checkpoint_every: int = Field(200, ge=1, description="steps; also at each epoch's end")
     patience: int | None = Field(3, ge=1, description="validations without progress before stopping")
+    log_every: int = Field(
+        1, ge=1, description="steps between lines of balance.jsonl; losses are means over ten times as many"
+    )
     diagnose_every: int | None = Field(
         None, ge=1, description="steps between those in which every task's own gradient is looked at"
     )
@@ -104,7 +113,7 @@ class Recipe(Section):
             *place, last = key.split(".")
             known = _keys(type(self), place)
             # The options of a balancing method are not known here: whoever makes the method checks them.
-            if last not in known and place != ["balance"]:
+            if last not in known and place[:1] != ["balance"]:
                 raise ValueError(
                     f"tune: there is no key {key!r}{nearest(key, _dotted_keys(type(self)))} to search"
                 )

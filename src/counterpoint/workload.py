@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from counterpoint.evaluation.tables import Evaluated
 
-_MODULES = {"news": "counterpoint.news.workload"}
+_MODULES = {"news": "counterpoint.news.workload", "behaviors": "counterpoint.behaviors.workload"}
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Workload(Protocol):
         ...
 
     def evaluate(self, model: Any, recipe: Any, store: Any, split: str, progress: Progress) -> "Evaluated":
-        """Return metrics, floors, slices and counts of a split, and the metrics of every impression."""
+        """Return metrics, floors, slices and counts of a split, and the metrics of every unit."""
         ...
 
     def submit(

@@ -258,6 +258,54 @@ def test_conflicts_of_equal_show_when_asked(network: Build, features: Tensor) ->
     assert Equal().backward(model.losses(features)).rows == ("a+b+c",)
 
 
+def test_norms_by_parameter_follow_the_order_of_shared_and_its_groups(
+    network: Build, features: Tensor
+) -> None:
+    model = network(2)
+    plain = model.plain(features)
+    names = ["2.bias", "0.weight", "2.weight", "0.bias"]
+    parameters = dict(model.trunk.named_parameters())
+    frozen = nn.Parameter(torch.ones(3), requires_grad=False)
+    shared = [parameters[names[0]], frozen, *(parameters[name] for name in names), parameters[names[1]]]
+    groups = [[parameters["2.weight"], parameters["0.weight"]]]
+    balancer = MTRec(0.5, granularity=groups)
+    report = balancer.backward(model.losses(features), shared=shared, target="b", diagnose=True)
+    expected = [[plain[task][f"trunk.{name}"].norm() for task in "ab"] for name in names]
+    torch.testing.assert_close(report.parameter_norms, torch.tensor(expected).double())
+    # The group comes first, the biases are the rest.
+    weights = report.weights.abs()[[1, 0, 0, 1]]
+    torch.testing.assert_close(report.merged_norms, weights * torch.tensor(expected).double())
+    assert (report.weights[0] != report.weights[1]).any()
+    assert "parameter_norms" not in report.as_dict()
+
+
+def test_norms_by_parameter_are_those_of_unscaled_losses(network: Build, features: Tensor) -> None:
+    model = network(3)
+    plain = Equal().backward(model.losses(features), shared=model.trunk.parameters(), diagnose=True)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    scaled = Equal().backward(
+        model.losses(features), shared=model.trunk.parameters(), diagnose=True, scaler=scaler
+    )
+    torch.testing.assert_close(scaled.parameter_norms, plain.parameter_norms)
+    torch.testing.assert_close(plain.merged_norms, plain.parameter_norms)
+
+
+def test_norms_by_parameter_of_a_parameter_that_a_task_does_not_reach_are_zero() -> None:
+    first, second = (nn.Parameter(torch.tensor([3.0, 4.0])) for _ in range(2))
+    losses = {"a": (first * first).sum() / 2, "b": (first * second).sum(), "c": torch.tensor(1.0)}
+    report = Equal().backward(losses, shared=[first, second], diagnose=True)
+    assert report.parameter_norms.tolist() == [[5.0, 5.0, 0.0], [0.0, 5.0, 0.0]]
+
+
+def test_norms_by_parameter_of_a_step_that_is_not_finite(network: Build, features: Tensor) -> None:
+    model = network(2)
+    losses = model.losses(features)
+    losses["b"] = losses["b"] * torch.inf
+    report = PCGrad().backward(losses, shared=model.trunk.parameters(), diagnose=True)
+    assert report.parameter_norms[:, 0].isfinite().all()
+    assert not report.parameter_norms[:, 1].isfinite().any()
+
+
 def test_a_step_that_is_not_finite_is_plain_and_changes_no_state(network: Build, features: Tensor) -> None:
     model = network(3)
     losses = model.losses(features)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from counterpoint.balance import Balancer
+from counterpoint.balance import Balancer, CoordinateBalancer
 from counterpoint.training.checkpoint import load_checkpoint, save_checkpoint
 from methods import EVERY, TARGET, TASKS, Ladder, batches, label, new
 
@@ -60,6 +60,28 @@ def test_other_ways_to_take_the_same_step(method: Method, other: str) -> None:
         else:
             twin.step(again, words, diagnose=other == "diagnose")
         torch.testing.assert_close(twin.merged(), model.merged())
+
+
+@every_method
+@pytest.mark.parametrize("sparse", [False, True])
+def test_diagnosed_the_norms_are_known_in_every_parameter(method: Method, sparse: bool) -> None:
+    model = Ladder(4, sparse=sparse)
+    balancer = new(method)
+    for number, words in enumerate(batches(3)):
+        matrix = model.matrix(words)
+        diagnosed = number != 1
+        report = model.step(balancer, words, diagnose=diagnosed)
+        if not diagnosed:
+            assert (report.parameter_norms, report.merged_norms) == (None, None)
+            continue
+        norms = torch.stack([matrix[:, start:stop].norm(dim=1) for start, stop in model.blocks()])
+        assert report.rows == tuple(model.heads)
+        torch.testing.assert_close(report.parameter_norms, norms)
+        torch.testing.assert_close(report.parameter_norms.square().sum(dim=0), report.norms.square())
+        if isinstance(balancer, CoordinateBalancer):
+            assert report.merged_norms is None
+        else:
+            torch.testing.assert_close(report.merged_norms, report.weights.abs() * norms)
 
 
 @every_method

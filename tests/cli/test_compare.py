@@ -1,5 +1,6 @@
 import json
 import re
+import tomllib
 
 import pytest
 
@@ -192,22 +193,102 @@ def test_an_ablation_of_one_s_own_is_one_file(command, site, quick, tmp_path):
 @pytest.mark.parametrize("name", ablation_names())
 def test_every_built_in_ablation_names_recipes_that_are_there(name):
     ablation = read_ablation(name)
-    assert ablation.baseline in ablation.recipes
     for recipe in ablation.recipes:
         assert read_recipe(recipe, ablation.settings).name == recipe
-    for figure in ablation.figures:
-        assert set(figure.recipes) <= set(ablation.recipes)
+    for row in ablation.rows:
+        read_recipe(row.recipe, [*ablation.settings, *row.settings])
+    for value in ablation.sweep.values if ablation.sweep else ():
+        read_recipe(ablation.recipes[0], [*ablation.settings, ablation.sweep.setting(value)])
+
+
+def test_a_key_is_swept(command, site, quick, tmp_path):
+    out = tmp_path / "out"
+    arguments = ("compare", "mtrec", "--sweep", "balance.scale=0.3,0.05", "--seeds", 1)
+    settings = [*quick, "--set", "training.diagnose_every=2"]
+    result = command(*arguments, "--data", site, "--out", out, *settings)
+    assert result.code == 0, result.err
+    values = {f"mtrec balance.scale={value}": value for value in (0.3, 0.05)}
+    found = json.loads((out / "comparison.json").read_text())
+    assert found["sweep"] == {"key": "balance.scale", "values": values}
+    assert (list(found["recipes"]), found["baseline"]) == (list(values), "mtrec balance.scale=0.3")
+    for value in (0.3, 0.05):
+        run = out / f"mtrec-balance.scale-{value}-seed0"
+        recipe = tomllib.loads((run / "recipe.toml").read_text())
+        assert recipe["name"] == f"mtrec balance.scale={value}"
+        assert (recipe["balance"]["method"], recipe["balance"]["scale"]) == ("mtrec", value)
+    page = (out / "report.html").read_text()
+    (section,) = re.findall(r"<h2>Against balance.scale, test</h2>.*?</section>", page)
+    drawn = re.findall(r"<figcaption>(.*?)</figcaption>", section)
+    assert drawn == list(found["recipes"]["mtrec balance.scale=0.3"]["metrics"])
+    assert "<h2>Gradients by layer</h2>" in page
+    before = times(out)
+    again = command(*arguments, "--data", site, "--out", out, *settings)
+    assert (again.code, again.out) == (0, result.out)
+    assert times(out) == before
+
+
+def test_an_ablation_sweeps_texts_against_another_recipe(command, site, quick, tmp_path):
+    (tmp_path / "mine.toml").write_text(
+        'title = "Mine"\nbaseline = "bert"\nrecipes = ["mtrec"]\n'
+        'sweep = { key = "balance.project", values = ["both", "aux"] }\n'
+        '[[figures]]\ntitle = "What is projected"\ndraws = "sweep"\n'
+    )
+    out = tmp_path / "out"
+    result = command(
+        "compare", "--ablation", tmp_path / "mine.toml", "--data", site, "--seeds", 1, "--out", out, *quick
+    )
+    assert result.code == 0, result.err
+    found = json.loads((out / "comparison.json").read_text())
+    swept = ["mtrec balance.project=both", "mtrec balance.project=aux"]
+    assert (list(found["recipes"]), found["baseline"]) == (["bert", *swept], "bert")
+    assert found["sweep"]["values"] == dict(zip(swept, ("both", "aux"), strict=True))
+    page = (out / "report.html").read_text()
+    assert "<h2>What is projected, test</h2>" in page
+    assert "Against balance.project" not in page
+
+
+def test_rows_have_settings_of_their_own(command, site, quick, tmp_path):
+    (tmp_path / "mine.toml").write_text(
+        'title = "Mine"\nbaseline = "bert, slow"\nrecipes = ["bert"]\n'
+        'settings = ["training.learning_rate=0.01", "training.optimizer=adam"]\n'
+        '[[rows]]\nlabel = "bert, slow"\nrecipe = "bert"\nsettings = ["training.learning_rate=0.001"]\n'
+        '[[figures]]\ntitle = "Fig. 4"\ndraws = "target loss"\n'
+    )
+    out = tmp_path / "out"
+    result = command(
+        "compare", "--ablation", tmp_path / "mine.toml", "--data", site, "--seeds", 1, "--out", out, *quick
+    )
+    assert result.code == 0, result.err
+    found = json.loads((out / "comparison.json").read_text())
+    assert (list(found["recipes"]), found["baseline"]) == (["bert", "bert, slow"], "bert, slow")
+    assert "sweep" not in found
+    rates = [
+        tomllib.loads((out / f"{run}-seed0" / "recipe.toml").read_text())["training"]["learning_rate"]
+        for run in ("bert", "bert-slow")
+    ]
+    assert rates == [0.01, 0.001]
+    assert "<h2>Fig. 4</h2>" in (out / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "nothing to compare: name two recipes or more, an --ablation or --balancer methods"),
+        ((), "nothing to compare: name two recipes or more, an --ablation, --balancer methods or a --sweep"),
         (("bert",), "nothing to compare"),
         (("bert", "bert"), "bert and bert are both called 'bert'; name each once"),
         (("bert", "mtrek"), "did you mean 'mtrec'"),
         (("bert", "mtrec", "--balancer", "pcgrad"), "--balancer tries methods on one recipe, not on 2"),
         (("mtrec", "--balancer", "pcgrad,pcgard"), "recipe mtrec: balance: "),
+        (("bert", "mtrec", "--sweep", "balance.scale=1,2"), "a sweep tries values on one recipe, not on 2"),
+        (("--sweep", "balance.scale=1,2"), "a sweep tries values on one recipe, not on 0"),
+        (("mtrec", "--sweep", "balance.scale=1"), "--sweep balance.scale=1: write it as key=value,value"),
+        (("mtrec", "--sweep", "balance.scale=1,-1"), "recipe mtrec: balance: "),
+        (("mtrec", "--sweep", "balance.scale=1,1"), "both called 'mtrec balance.scale=1'; name each once"),
+        (("mtrec", "--sweep", "balance.scales=1,2"), "did you mean 'scale'"),
+        (
+            ("mtrec", "--sweep", "balance.scale=1,2", "--balancer", "pcgrad"),
+            "--balancer and a sweep each try something on one recipe; leave one of them out",
+        ),
         (("--ablation", "mtrek"), "no ablation is called 'mtrek' (did you mean 'mtrec'?); built in: "),
         (("--ablation", "nowhere.toml"), "nowhere.toml: cannot be read as an ablation"),
         (("bert", "mtrec", "--baseline", "mtrek"), "did you mean 'mtrec'"),

@@ -12,7 +12,7 @@ COMMANDS = [
 ]
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, "simulate news", "simulate ebnerd"])
+@pytest.mark.parametrize("name", [*COMMANDS, "simulate news", "simulate ebnerd", "simulate behaviors"])
 def test_every_command_has_help_with_an_example(name, command):
     result = command(*name.split(), "--help")
     assert result.code == 0

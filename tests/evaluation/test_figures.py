@@ -5,15 +5,18 @@ import numpy as np
 import pytest
 
 from counterpoint.errors import CounterpointError
+from counterpoint.evaluation import page
 from counterpoint.evaluation.figures import (
     POINTS,
     Bar,
+    Point,
     bars,
     can_draw,
     conflict_share,
     conflicts,
     curves,
     smoothed,
+    sweep,
     thinned,
 )
 from counterpoint.evaluation.records import Series
@@ -95,9 +98,74 @@ def test_a_noisy_curve_is_drawn_twice_within_the_budget():
     assert sum(path.count("L") + 1 for path in drawn) <= POINTS
 
 
-def test_more_series_than_colours_still_have_one():
+def test_more_series_than_colours_are_told_apart_by_dashes():
     figure = curves("auc", [(str(number), series([number, number + 1])) for number in range(10)])
-    assert figure.svg.count('stroke="var(--c1)"') == 2
+    strokes = re.findall(r'stroke="var\(--c1\)"[^>]*', figure.svg)
+    dashes = [re.search(r'stroke-dasharray="([\d.,]+)"', stroke).group(1) for stroke in strokes]
+    assert sorted(dashes) == ["1,0", "5,3"]
+    assert "dasharray" not in curves("auc", [(str(number), series([1, 2])) for number in range(8)]).svg
+
+
+def test_a_chart_of_twelve_recipes_is_wide_and_draws_moving_means_alone():
+    rng = np.random.default_rng(0)
+    recipes = [(f"recipe {number}", series(rng.random(3000))) for number in range(12)]
+    figure = curves("loss", recipes, noisy=True)
+    assert figure.wide
+    assert 'width="720"' in figure.svg
+    assert len(figure.legend) == 12
+    drawn = re.findall(r'd="(M[^"]*)"[^>]*stroke="var', figure.svg)
+    assert len(drawn) == 12
+    assert sum(path.count("L") + 1 for path in drawn) <= POINTS
+    few = curves("loss", recipes[:3], noisy=True)
+    assert not few.wide
+    assert len(re.findall(r'd="(M[^"]*)"[^>]*stroke="var', few.svg)) == 6
+
+
+def test_the_key_of_a_dashed_line_is_dashed():
+    figure = curves("auc", [(str(number), series([number, number + 1])) for number in range(17)])
+    markup = page.figures([figure])
+    keys = re.findall(r'<li><i style="color: var\(--(c\d)\)"(?: class="(\w+)")?></i>(\d+)</li>', markup)
+    assert keys[0] == ("c0", "", "0")
+    assert keys[9] == ("c1", "dashed", "9")
+    assert keys[16] == ("c0", "dotted", "16")
+    assert '<figure class="broad">' in markup
+    assert '<figure class="broad">' not in page.figures([curves("auc", [("a", series([1, 2]))])])
+
+
+def points(svg):
+    """Where the line goes through."""
+    path = re.search(r'mark-line[^>]*><path d="M([^"]*)"', svg).group(1)
+    return np.array([[float(number) for number in point.split(",")] for point in path.split("L")])
+
+
+def test_numbers_of_a_sweep_stand_where_they_are():
+    given = [Point(at, 0.1 * at, (0.1 * at - 0.01, 0.1 * at + 0.02)) for at in (0.0, 0.1, 1.0)]
+    figure = sweep("ndcg@10", given, key="balance.relax")
+    x, y = points(figure.svg).T
+    assert (x[1] - x[0]) / (x[2] - x[0]) == pytest.approx(0.1, abs=0.01)
+    assert (y[1] - y[0]) / (y[2] - y[0]) == pytest.approx(0.1, abs=0.01)
+    assert ">balance.relax</text>" in figure.svg
+    rules = re.search(r'<g class="mark-rule role-mark.*?</g>', figure.svg).group(0)
+    heights = [abs(float(height)) for height in re.findall(r'y2="([-\d.]+)"', rules)]
+    assert len(heights) == 3
+    assert heights == pytest.approx([heights[0]] * 3)
+    assert heights[0] == pytest.approx(0.3 * abs(y[2] - y[0]), rel=0.02)  # 0.03 of 0.1
+
+
+def test_powers_of_ten_stand_evenly():
+    figure = sweep("auc", [Point(at, 0.5) for at in (1e-5, 1e-4, 1e-3)], key="training.learning_rate")
+    x = points(figure.svg)[:, 0]
+    assert x[1] - x[0] == pytest.approx(x[2] - x[1], abs=0.01)
+
+
+def test_texts_of_a_sweep_stand_in_the_order_given():
+    given = [Point("rmsprop", 0.3), Point("adam", 0.1), Point(2, 0.2)]
+    figure = sweep("auc", given, key="training.optimizer")
+    x, y = points(figure.svg).T
+    assert (np.diff(x) > 0).all()
+    assert y[0] < y[2] < y[1]
+    places = [figure.svg.index(f">{name}</text>") for name in ("rmsprop", "adam", "2")]
+    assert places == sorted(places)
 
 
 def test_missing_packages_are_named(monkeypatch):

@@ -4,6 +4,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from counterpoint.ablation import Figure
 from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.evaluation.report import results_table, write_report
 from counterpoint.evaluation.tables import comparison
@@ -170,6 +171,63 @@ def test_pairs_of_tasks_are_drawn_when_nothing_merged_was_recorded(run, tmp_path
     page = report([run], tmp_path)
     assert "a and b: in conflict at 0.0% of the steps" in page
     assert "a and c: in conflict at 100.0% of the steps" in page
+
+
+def with_layers(folder):
+    """Add norms by layer to every second step of a run's log."""
+    lines = [json.loads(line) for line in (folder / "balance.jsonl").read_text().splitlines()]
+    for line in lines[::2]:
+        line["layer_norms"] = {"mlp.0|click": 1.0, "mlp.0|entities": 3.0, "words|click": 0.0}
+        line["merged_layer_norms"] = {"mlp.0|click": 1.0, "mlp.0|entities": 1.5, "words|click": 0.0}
+    (folder / "balance.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def test_norms_by_layer_are_drawn_for_the_first_run_that_has_them(tmp_path):
+    seeds = [write_run(tmp_path / f"mtrec-{seed}", seed=seed, steps=12) for seed in range(3)]
+    with_layers(seeds[1])
+    page = report(seeds, tmp_path)
+    assert headings(page)[-4:] == ["Gradients by layer", "Data", "Recipe", "Runs"]
+    section = re.search(r"<h2>Gradients by layer</h2>.*?</section>", page).group(0)
+    assert re.findall(r"<figcaption>(.*?)</figcaption>", section) == ["mlp.0", "mlp.0, as merged"]
+    assert "<details>" not in section
+
+
+def test_norms_by_layer_of_several_recipes_open_one_by_one(tmp_path):
+    alone = write_run(tmp_path / "bert", name="bert", method="single", steps=12)
+    several = [
+        with_layers(write_run(tmp_path / name, name=name, method=name, steps=12))
+        for name in ("mtrec", "pcgrad")
+    ]
+    page = report([alone, *several], tmp_path)
+    section = re.search(r"<h2>Gradients by layer</h2>.*?</section>", page).group(0)
+    assert re.findall(r"<summary>(.*?)</summary>", section) == ["mtrec", "pcgrad"]
+    assert section.count("<figcaption>mlp.0</figcaption>") == 2
+    parser = Balanced()
+    parser.feed(page)
+    assert parser.open == []
+
+
+def test_an_ablation_s_figures_stand_before_the_usual_ones(tmp_path):
+    runs = [
+        write_run(tmp_path / f"{name}-{seed}", name=name, method=name, seed=seed, steps=24)
+        for name in ("mtrec", "pcgrad")
+        for seed in (0, 1)
+    ]
+    figures = [
+        Figure(title="Fig. 4", draws="target loss"),
+        Figure(title="Fig. 5", draws="validation", recipes=("pcgrad",)),
+        Figure(title="Fig. 6", draws="sweep"),
+    ]
+    page = report(runs, tmp_path, figures=figures)
+    assert [each for each in headings(page) if each.startswith("Fig")] == [
+        "Fig. 4",
+        "Fig. 5",
+    ]  # nothing was swept
+    fourth = re.search(r"<h2>Fig. 4</h2>.*?</section>", page).group(0)
+    assert re.findall(r"<figcaption>(.*?)</figcaption>", fourth) == ["click, moving mean, mean over seeds"]
+    # A line for each recipe, its two seeds merged: the moving mean and what is behind it.
+    assert len(re.findall(r'd="M[^"]*"[^>]*stroke="var', fourth)) == 4
 
 
 def test_the_table_marks_the_best_and_the_optimum_apart():

@@ -21,9 +21,9 @@ from torch.amp import GradScaler
 
 from counterpoint.balance import checks
 from counterpoint.balance.batch import Batch, Merged, Pending, Plan, Step, Tasks
-from counterpoint.balance.gramian import Block, combine, gramians, mixed
+from counterpoint.balance.gramian import Block, combine, gramians, inner_products, mixed, summed
 from counterpoint.balance.passes import take_rows
-from counterpoint.balance.report import Report, report
+from counterpoint.balance.report import InParameters, Report, report
 from counterpoint.balance.rows import Aligned, Row, add_grads, align
 from counterpoint.balance.state import as_arrays, as_tensors
 
@@ -132,9 +132,9 @@ class Balancer:
                 gradients and losses unscaled. Step and update the scaler as ever.
             heads: under `torch.distributed`, all other parameters (shared ones among them do not matter), in
                 an order that ranks have in common: needed only if a loss reaches different ones on each.
-            diagnose: take one pass per task, so that the report shows every task's norm and all conflicts;
-                the merged gradient is the same but for rounding. With a representation, tell the exact
-                weights beside it.
+            diagnose: take one pass per task, so that the report shows every task's norm, in each parameter
+                too, and all conflicts; the merged gradient is the same but for rounding. With a
+                representation, tell the exact weights beside it.
 
         Raises:
             ValueError: no loss, a loss that is not a scalar, a misspelt or missing target, no shared
@@ -311,9 +311,9 @@ class Balancer:
         if diagnose:
             plan = plan.task_by_task()
         with closing(take_rows(plan.taken, batch)) as rows:
-            return self._settle(batch, list(rows), plan)
+            return self._settle(batch, list(rows), plan, by_parameter=diagnose)
 
-    def _settle(self, batch: Batch, rows: list[Row], plan: Plan) -> Report:
+    def _settle(self, batch: Batch, rows: list[Row], plan: Plan, *, by_parameter: bool = False) -> Report:
         """Merge the rows taken into `.grad`; they are used up."""
         with torch.no_grad():
             gradients = [
@@ -323,13 +323,19 @@ class Balancer:
             rows.clear()
             blocks = self.blocks(batch.parameters)
             of_blocks: list[Block] = [range(len(batch.parameters))] if blocks is None else blocks
-            products = gramians(gradients, of_blocks, len(plan.taken)) / batch.scale**2
+            of_parameters = inner_products(gradients, of_blocks, len(plan.taken))
+            products = summed(of_parameters, of_blocks) / batch.scale**2
             result = self._merged(gradients, of_blocks, products, plan, batch.tasks, batch.scale)
             merged = [each.gradient(part) for each, part in zip(gradients, result.parts, strict=True)]
             add_grads(batch.parameters, merged)
-        by_block = blocks is not None
         return report(
-            batch.tasks, plan.taken, products, result.weights, by_block=by_block, effects=result.effects
+            batch.tasks,
+            plan.taken,
+            products,
+            result.weights,
+            by_block=blocks is not None,
+            effects=result.effects,
+            parameters=InParameters.of(of_parameters, of_blocks, batch.scale) if by_parameter else None,
         )
 
     def _merged(

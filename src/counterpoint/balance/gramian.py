@@ -45,16 +45,34 @@ def gramians(
     of 1e-20 or 1e+20 keep their angles, opposite ones cancel. Costs one wait for the device. Of `pairs` alone
     if given; the others are not to be used then.
     """
+    return summed(inner_products(gradients, blocks, rows, pairs), blocks)
+
+
+def inner_products(
+    gradients: Sequence[Aligned],
+    blocks: Sequence[Block],
+    rows: int,
+    pairs: Sequence[tuple[int, int]] | None = None,
+) -> Float[np.ndarray, "parameters rows rows"]:
+    """Return the terms of `gramians`: the inner products of gradient rows in every parameter by itself."""
     every = list(combinations_with_replacement(range(rows), 2)) if pairs is None else pairs
     products = _products(gradients, rows, every)
     lost = _lost(products, gradients, [i for i, j in every if i == j])
     chosen = [gradients[place] for place in np.flatnonzero(lost).tolist()]
     products[lost] = _products(chosen, rows, every, exact=True)
     if pairs is None:
-        delicate = _nearly_dependent(_summed(products, blocks))
+        delicate = _nearly_dependent(summed(products, blocks))
         again = [place for block in compress(blocks, delicate) for place in block if not lost[place]]
         products[again] = _products([gradients[place] for place in again], rows, every, exact=True)
-    return _summed(products, blocks)
+    return products
+
+
+def summed(
+    products: Float[np.ndarray, "parameters rows rows"], blocks: Sequence[Block]
+) -> Float[np.ndarray, "blocks rows rows"]:
+    """Return the sum over the parameters of every block."""
+    sums = [products[list(block)].sum(axis=0) for block in blocks]
+    return np.array(sums).reshape(len(blocks), *products.shape[1:])
 
 
 def mixed(
@@ -173,14 +191,6 @@ def _lost(
     gone = there.reshape(len(gradients), len(squared)) & (products[:, squared, squared] == 0)
     lost: Bool[np.ndarray, " parameters"] = out_of_range.any(axis=(1, 2)) | gone.any(axis=1)
     return lost
-
-
-def _summed(
-    products: Float[np.ndarray, "parameters rows rows"], blocks: Sequence[Block]
-) -> Float[np.ndarray, "blocks rows rows"]:
-    """Return the sum of every block."""
-    sums = [products[list(block)].sum(axis=0) for block in blocks]
-    return np.array(sums).reshape(len(blocks), *products.shape[1:])
 
 
 def _nearly_dependent(gramians: Float[np.ndarray, "blocks rows rows"]) -> Bool[np.ndarray, " blocks"]:

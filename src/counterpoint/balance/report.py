@@ -1,5 +1,6 @@
 """What one balanced backward pass did."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import isfinite
@@ -35,6 +36,10 @@ class Report:
             1, negative for a row that the others outweigh; 0 all where the merged gradient is zero, nan for
             a method that decides by coordinate.
         exact_weights: with a representation and `diagnose`, the weights that exact passes would have given.
+        parameter_norms: with `diagnose`, the norm of every row in each shared parameter, in the order of
+            `shared`; `None` at a representation.
+        merged_norms: likewise, of what the merged gradient holds of the row, |w_k| ‖g_k‖; `None` too for a
+            method that decides by coordinate.
         finite: whether losses and gradients are; if not, gradients were added up and no state has changed.
     """
 
@@ -48,6 +53,8 @@ class Report:
     effects: Float[Tensor, " rows"]
     shares: Float[Tensor, " rows"]
     exact_weights: Float[Tensor, " tasks"] | None
+    parameter_norms: Float[Tensor, "parameters rows"] | None
+    merged_norms: Float[Tensor, "parameters rows"] | None
     finite: bool
 
     @property
@@ -61,6 +68,7 @@ class Report:
         """Return the report by names, ready for JSON: a value that is not finite becomes `None`.
 
         `conflict_rate` is the share of conflicting pairs among those known, `None` when there is none.
+        Norms by parameter are not in it, since parameters have no names here.
         """
         pairs = list(combinations(range(len(self.rows)), 2))
         known = [bool(self.conflicts[i, j]) for i, j in pairs if self.cosines[i, j].isfinite()]
@@ -89,6 +97,37 @@ def cosines(gramian: Float[np.ndarray, "*blocks rows rows"]) -> Float[np.ndarray
     return np.clip(angles, -1.0, 1.0)
 
 
+@dataclass(frozen=True, eq=False)
+class InParameters:
+    """The rows in every parameter by itself.
+
+    Attributes:
+        lengths: their norms.
+        blocks: the positions of the parameters of every block.
+    """
+
+    lengths: Float[np.ndarray, "parameters rows"]
+    blocks: Sequence[Sequence[int]]
+
+    @classmethod
+    def of(
+        cls,
+        products: Float[np.ndarray, "parameters rows rows"],
+        blocks: Sequence[Sequence[int]],
+        scale: float,
+    ) -> "InParameters":
+        """Take the norms from the inner products of gradients that were multiplied by `scale`."""
+        return cls(np.sqrt(np.diagonal(products, axis1=1, axis2=2)) / scale, blocks)
+
+    def weighed(self, weights: Float[np.ndarray, "blocks rows"]) -> Float[np.ndarray, "parameters rows"]:
+        """Return the norms of the rows times their weights, which are given by block."""
+        factors = np.zeros_like(self.lengths)
+        for block, of_block in zip(self.blocks, weights, strict=True):
+            factors[list(block)] = np.abs(of_block)
+        with np.errstate(invalid="ignore"):  # 0 · ∞
+            return np.asarray(factors * self.lengths)
+
+
 def report(
     tasks: Tasks,
     taken: Float[np.ndarray, "rows tasks"],
@@ -98,6 +137,7 @@ def report(
     by_block: bool = False,
     effects: Float[np.ndarray, " rows"] | None = None,
     exact_weights: Float[np.ndarray, " tasks"] | None = None,
+    parameters: InParameters | None = None,
     finite: bool | None = None,
 ) -> Report:
     """Assemble the report of a step from its Gramians and the weights given."""
@@ -107,7 +147,8 @@ def report(
         norms = np.sqrt(np.diagonal(whole))
         parts = np.einsum("bi,bij,bj->i", row_weights, gramians, row_weights)
         shares = parts / parts.sum() if parts.sum() != 0 else np.zeros_like(parts)
-        if effects is not None:  # the merged gradient is no weighted sum
+        by_coordinate = effects is not None
+        if by_coordinate:  # the merged gradient is no weighted sum
             shares = np.full_like(parts, np.nan)
         if effects is None:
             effects = np.einsum("bij,bj->i", gramians, row_weights)
@@ -125,6 +166,10 @@ def report(
         effects=torch.from_numpy(effects),
         shares=torch.from_numpy(shares),
         exact_weights=None if exact_weights is None else torch.from_numpy(exact_weights),
+        parameter_norms=None if parameters is None else torch.from_numpy(parameters.lengths),
+        merged_norms=None
+        if parameters is None or by_coordinate
+        else torch.from_numpy(parameters.weighed(row_weights)),
         finite=finite,
     )
 

@@ -19,10 +19,14 @@ def compare(
     ] = None,
     ablation: Annotated[
         str | None,
-        typer.Option(help="A paper's comparison: mtrec, ebnerd-mtrec-sentiment-lora or a TOML file."),
+        typer.Option(help="A paper's comparison: mtrec, metabalance, metabalance-relax … or a TOML file."),
     ] = None,
     balancer: Annotated[
         str | None, typer.Option(metavar="NAME,NAME…", help="Balancing methods to try on the one recipe.")
+    ] = None,
+    sweep: Annotated[
+        str | None,
+        typer.Option(metavar="KEY=VALUE,VALUE…", help="Values of a key to try on the one recipe."),
     ] = None,
     settings: options.Settings = None,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
@@ -54,6 +58,7 @@ def compare(
             baseline=baseline,
             ablation=ablation,
             balancers=[name.strip() for name in (balancer or "").split(",") if name.strip()],
+            sweep=sweep,
             settings=settings or [],
             split=split,
             metric=metric,

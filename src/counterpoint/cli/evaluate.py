@@ -20,7 +20,7 @@ def evaluate(
     from rich.console import Console
 
     from counterpoint import api
-    from counterpoint.evaluation.tables import comparison, terminal_table
+    from counterpoint.evaluation.tables import Value, comparison, terminal_table, unit_of
     from counterpoint.files import write_json
 
     with show.progress() as progress:
@@ -31,10 +31,10 @@ def evaluate(
     simulated = evaluation["data"]["simulated"]
     name = f"{run.name} (simulated {simulated})" if simulated else run.name
     console.print(terminal_table(comparison({name: [evaluation]})))
+    unit = unit_of(evaluation)
     for name, part in evaluation["slices"].items():
-        console.print(
-            f"  {name}: AUC {part['auc']:.4f} on {part['impressions']} impressions", highlight=False
-        )
+        metric = next(metric for metric in part if metric != unit)
+        console.print(f"  {name}: {metric} {Value.of(part[metric])} on {part[unit]} {unit}", highlight=False)
     for name, count in evaluation["counts"].items():
         console.print(f"  {name}: {count:,}", highlight=False)
     for warning in evaluation["warnings"]:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-DATA_HELP = "A raw folder or a prepared store."
+DATA_HELP = "Raw data or a prepared store."
 
 RunFolder = Annotated[Path, typer.Argument(help="The run's folder, written by `counterpoint train`.")]
 Data = Annotated[Path | None, typer.Option(help=f"{DATA_HELP} Default: the run's own store.")]
@@ -14,7 +14,9 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe; repeat for several."),
 ]
-Format = Annotated[str | None, typer.Option(help="mind, ebnerd or logs; found by itself.")]
+Format = Annotated[
+    str | None, typer.Option(help="mind, ebnerd, logs; userbehavior, ijcai15, interactions; found by itself.")
+]
 OnBadRow = Annotated[
     Literal["stop", "skip"],
     typer.Option(help="stop at the first malformed row, or skip: set them aside in a file, counted."),

@@ -9,7 +9,7 @@ from counterpoint.cli import options, show
 
 
 def prepare(
-    data: Annotated[Path, typer.Argument(help="The folder with the raw files.")],
+    data: Annotated[Path, typer.Argument(help="The raw files: their folder, or one file.")],
     out: Annotated[Path | None, typer.Option(help="The store's folder. Default: one in the cache.")] = None,
     encoder: Annotated[
         str | None, typer.Option(help="Whose tokenizer: minilm, a hub name or a folder.")
@@ -43,7 +43,17 @@ def prepare(
     number from -1 to 1) and published (ISO 8601); impressions history_read_time (seconds) and history_scroll
     (percent), as long as the history. In JSON lines and Parquet, lists are lists.
 
+    For a recipe of the behaviors workload, logs of behaviours: UserBehavior-2017 and IJCAI-15 as they are
+    given, or your own, with test.csv (user,item) beside it if the split is given:
+
+    \b
+    interactions.csv
+      user,item,behavior,time
+      u1,i7,click,2026-03-01T08:15:00
+      u1,i7,buy,2026-03-01T08:20:00
+
     Example: counterpoint prepare MINDsmall --out stores/mind
+    Example: counterpoint prepare UserBehavior.csv --recipe metabalance --out stores/shopping
     """
     from counterpoint import api
 

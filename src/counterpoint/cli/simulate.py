@@ -1,15 +1,12 @@
 """``counterpoint simulate``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from counterpoint.cli import show
 from counterpoint.errors import UsageError
-
-if TYPE_CHECKING:
-    from counterpoint.news.simulate import Simulation
 
 simulate = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Write simulated data whose truth is known."
@@ -48,7 +45,7 @@ def news(
             overwrite=overwrite,
             progress=lambda done, total: progress("simulating readers", done, total),
         )
-    _tell(simulation)
+    _tell(simulation.folder, simulation.counts)
 
 
 @simulate.command()
@@ -93,7 +90,44 @@ def ebnerd(
         else:
             _must_be_default(context, {"like", "out", "seed", "overwrite"})
             simulation = simulate_articles_like(like, out, seed=seed, overwrite=overwrite, progress=progress)
-    _tell(simulation)
+    _tell(simulation.folder, simulation.counts)
+
+
+@simulate.command()
+def behaviors(
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    users: Annotated[int, typer.Option(help="Users.")] = 2_000,
+    items: Annotated[int, typer.Option(help="Items.")] = 1_500,
+    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+    days: Annotated[int, typer.Option(help="Days.")] = 14,
+    interactions_per_user: Annotated[float, typer.Option(help="Mean number of rows of a user.")] = 120.0,
+    click_relevance: Annotated[
+        float,
+        typer.Option(help="1: clicks come from the taste that purchases come from; 0: from another one."),
+    ] = 0.5,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+) -> None:
+    """Write a simulated shop's log of clicks, favourites, carts and buys, with the truth beside it.
+
+    Purchases are the same whatever --click-relevance: it decides only whether clicks help to predict them.
+
+    Example: counterpoint simulate behaviors --users 2000 --items 1500 --seed 0 --out simulated-shop
+    """
+    from counterpoint.behaviors.simulate import simulate as write
+
+    with show.progress() as progress:
+        simulation = write(
+            out,
+            users=users,
+            items=items,
+            seed=seed,
+            days=days,
+            interactions_per_user=interactions_per_user,
+            click_relevance=click_relevance,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    _tell(simulation.folder, simulation.counts)
 
 
 def _must_be_default(context: typer.Context, allowed: set[str]) -> None:
@@ -105,7 +139,7 @@ def _must_be_default(context: typer.Context, allowed: set[str]) -> None:
             raise UsageError(f"--{option}: of no use with --like, whose logs are given; leave it out.")
 
 
-def _tell(simulation: "Simulation") -> None:
-    for name, count in simulation.counts.items():
+def _tell(folder: Path, counts: dict[str, int]) -> None:
+    for name, count in counts.items():
         print(f"{count:>12,}  {name}")
-    show.say(f"simulated data: {simulation.folder}")
+    show.say(f"simulated data: {folder}")

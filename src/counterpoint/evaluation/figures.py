@@ -16,6 +16,9 @@ POINTS = 1500  # drawn in one chart: more cannot be told apart and only weigh th
 MISSING = "The charts of a report need two more packages: pip install 'counterpoint[report]'."
 _PACKAGES = ("altair", "vl_convert")
 COLORS = 8  # --c0 … --c7, which the page defines for both schemes
+_DASHES = ([1, 0], [5, 3], [1.5, 2.5])  # of the first eight lines, of the next eight, and so on
+_CROWD = 4  # lines above which the values behind a moving mean only blur the chart
+_MANY = 6  # lines above which a chart takes the page's whole width
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,13 @@ class Figure:
         title: one line above the chart.
         svg: the chart.
         legend: the names of the series, in the order of the colours; empty for a single one.
+        wide: whether the chart takes the page's whole width.
     """
 
     title: str
     svg: str
     legend: Sequence[str] = ()
+    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,15 @@ class Bar:
     """A value with its 95 % interval, where that is known."""
 
     name: str
+    value: float
+    limits: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Point:
+    """What came out at a value of something swept, with its 95 % interval, where that is known."""
+
+    at: float | str
     value: float
     limits: tuple[float, float] | None = None
 
@@ -65,6 +79,17 @@ def smoothed(series: Series, share: float = 0.05) -> Series:
     return Series(series.steps, (total[last] - total[first]) / (last - first))
 
 
+def averaged(several: Sequence[Series]) -> Series | None:
+    """Return the mean of several series at the steps that all of them have; nothing where there are none."""
+    steps = several[0].steps
+    for series in several[1:]:
+        steps = np.intersect1d(steps, series.steps)
+    if not len(steps):
+        return None
+    values = [series.values[np.searchsorted(series.steps, steps)] for series in several]
+    return Series(steps, np.mean(values, axis=0))
+
+
 def conflict_share(cosines: Float[np.ndarray, " steps"]) -> float:
     """Return the share of steps whose gradients conflict: a negative cosine."""
     return float((cosines < 0).mean())
@@ -80,10 +105,12 @@ def curves(
 ) -> Figure:
     """Draw lines over the training steps; lines of one name share a colour, as seeds of one recipe do.
 
+    More names than colours are told apart by dashes, and more than a few make a chart wide.
+
     Args:
         title: what is drawn.
         lines: name and values of each.
-        noisy: draw the values lightly and their moving mean over them.
+        noisy: draw the moving mean, and the values lightly behind it where the lines are few.
         logarithmic: scale the values so; those that are not positive are left out.
         percent: label the values as percentages, from 0.
 
@@ -92,7 +119,8 @@ def curves(
     """
     alt = _altair()
     names = list(dict.fromkeys(name for name, _ in lines))
-    budget = POINTS // (len(lines) * (2 if noisy else 1))
+    behind = noisy and len(lines) <= _CROWD
+    budget = POINTS // (len(lines) * (2 if behind else 1))
 
     def values(smooth: bool) -> Any:
         rows = []
@@ -106,30 +134,80 @@ def curves(
         return alt.Data(values=rows)
 
     kind = "log" if logarithmic else "linear"
+    ticks = {"values": _powers([series for _, series in lines])} if logarithmic else {"tickCount": 5}
     encoding = {
         "x": _steps(alt),
         "y": alt.Y(
             "value:Q",
             title=None,
             scale=alt.Scale(type=kind, zero=percent),
-            axis=alt.Axis(tickCount=5, format="~%" if percent else "~g"),
+            axis=alt.Axis(**ticks, format="~%" if percent else "~g"),
         ),
         "color": _color(alt, "name:N", list(range(len(names)))),
         "detail": "line:N",
     }
+    if len(names) > COLORS:
+        encoding["strokeDash"] = _dash(alt, "name:N", list(range(len(names))))
     few = max(len(series.steps) for _, series in lines) <= 40
     line = alt.Chart(values(noisy)).mark_line(
         aria=False, strokeWidth=1.8, point={"size": 24} if few else False
     )
     chart = line.encode(**encoding)
-    if noisy:
+    if behind:
         chart = (
             alt.Chart(values(False))
             .mark_line(aria=False, strokeWidth=1, opacity=0.3 / len(lines))
             .encode(**encoding)
             + chart
         )
-    return Figure(title, _svg(alt, chart), names if len(names) > 1 else ())
+    wide = len(names) > _MANY
+    size = {"width": 720, "height": 340} if wide else {}
+    return Figure(title, _svg(alt, chart, **size), names if len(names) > 1 else (), wide)
+
+
+def sweep(title: str, points: Sequence[Point], *, key: str) -> Figure:
+    """Draw what came out against the values of a key, joined, with their intervals.
+
+    Numbers stand on an axis of numbers, a logarithmic one where they reach over two powers of ten or more;
+    any other values are categories, in the order given.
+
+    Args:
+        title: what is drawn.
+        points: in the order of the sweep.
+        key: what was swept.
+
+    Raises:
+        CounterpointError: the packages that draw are not installed.
+    """
+    alt = _altair()
+    places = [point.at for point in points if not isinstance(point.at, str)]
+    numeric = len(places) == len(points)
+    if numeric:
+        kind = "log" if min(places) > 0 and max(places) >= 100 * min(places) else "linear"
+        scale = alt.Scale(type=kind, zero=False, nice=False, padding=10)
+        axis = alt.Axis(values=sorted(set(places)), format="~g", labelOverlap=True)
+        x = alt.X("at:Q", title=key, scale=scale, axis=axis)
+    else:
+        x = alt.X("at:N", title=key, sort=None, axis=alt.Axis(labelAngle=0, labelLimit=120))
+    limits = [point.limits or (point.value, point.value) for point in points]
+    rows = [
+        {"at": point.at if numeric else str(point.at), "value": point.value, "low": low, "high": high}
+        for point, (low, high) in zip(points, limits, strict=True)
+    ]
+    y = {"title": None, "scale": alt.Scale(zero=False), "axis": alt.Axis(tickCount=5, format="~g")}
+    chart = alt.Chart(alt.Data(values=rows)).encode(x=x)
+    drawn = alt.layer(
+        chart.mark_rule(aria=False, strokeWidth=2, color="var(--c0)", opacity=0.55).encode(
+            y=alt.Y("low:Q", **y), y2="high:Q"
+        ),
+        chart.mark_line(
+            aria=False,
+            strokeWidth=1.8,
+            color="var(--c0)",
+            point={"size": 36, "color": "var(--c0)", "aria": False},
+        ).encode(y=alt.Y("value:Q", **y)),
+    )
+    return Figure(title, _svg(alt, drawn))
 
 
 def bars(title: str, values: Sequence[Bar], lines: Mapping[str, float], *, base: float = 0.0) -> Figure:
@@ -231,14 +309,29 @@ def _steps(alt: Any) -> Any:
     return alt.X("step:Q", title="step", scale=alt.Scale(nice=False), axis=alt.Axis(tickCount=4, format=",d"))
 
 
+def _powers(lines: Sequence[Series]) -> list[float]:
+    """Return the powers of ten around all positive values, with 2 and 5 times these where they are few."""
+    positive = np.concatenate([series.values[series.values > 0] for series in lines])
+    if not len(positive):
+        return [1.0]
+    low, high = np.floor(np.log10(positive.min())), np.ceil(np.log10(positive.max()))
+    factors = (1.0, 2.0, 5.0) if high - low <= 2 else (1.0,)
+    return [factor * 10.0**power for power in np.arange(low, high + 1).tolist() for factor in factors]
+
+
 def _color(alt: Any, field: str, values: Sequence[int]) -> Any:
     colors = [f"var(--c{value % COLORS})" for value in values]
     return alt.Color(field, scale=alt.Scale(domain=list(values), range=colors), legend=None)
 
 
-def _svg(alt: Any, chart: Any, height: int = 210) -> str:
+def _dash(alt: Any, field: str, values: Sequence[int]) -> Any:
+    dashes = [_DASHES[value // COLORS % len(_DASHES)] for value in values]
+    return alt.StrokeDash(field, scale=alt.Scale(domain=list(values), range=dashes), legend=None)
+
+
+def _svg(alt: Any, chart: Any, height: int = 210, width: int = 340) -> str:
     styled = chart.properties(
-        width=340, height=height, autosize=alt.AutoSizeParams(type="fit", contains="padding")
+        width=width, height=height, autosize=alt.AutoSizeParams(type="fit", contains="padding")
     ).configure(
         background="transparent",
         padding=4,

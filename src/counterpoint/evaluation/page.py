@@ -81,12 +81,25 @@ def document(title: str, subtitle: str, content: Sequence[Html]) -> Html:
 
 def _figure(figure: Figure) -> Html:
     keys = (
-        element("li", element("i", style=f"background: var(--c{number % COLORS})"), text(name))
+        element(
+            "li", element("i", style=f"color: var(--c{number % COLORS})", class_=_dashes(number)), text(name)
+        )
         for number, name in enumerate(figure.legend)
     )
     legend = element("ul", *keys, class_="legend") if figure.legend else Html("")
     image = element("div", Html(figure.svg), role="img", aria_label=figure.title)
-    return element("figure", element("figcaption", text(figure.title)), legend, image)
+    return element(
+        "figure",
+        element("figcaption", text(figure.title)),
+        legend,
+        image,
+        class_="broad" if figure.wide else "",
+    )
+
+
+def _dashes(number: int) -> str:
+    """Return the class of a key whose line is dashed because colours have run out."""
+    return ["", "dashed", "dotted"][number // COLORS % 3]
 
 
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -150,11 +163,15 @@ td.lost { color: var(--alarm); }
 .figures { display: grid; gap: 1.75rem 2rem; }
 .figures { grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr)); }
 figure { margin: 0; min-width: 0; max-width: 28rem; }
+figure.broad { grid-column: 1 / -1; max-width: 52rem; }
 figcaption { font-size: .875rem; font-weight: 600; margin-bottom: .3rem; }
 figure svg { display: block; width: 100%; height: auto; color: var(--quiet); }
 figure svg text { font-family: system-ui, sans-serif; }
 .legend { display: flex; flex-wrap: wrap; gap: 0 1rem; margin: 0 0 .3rem; padding: 0; font-size: .8125rem; }
-.legend i { display: inline-block; width: .7rem; height: .7rem; border-radius: 50%; margin-right: .4rem; }
+.legend i { display: inline-block; width: 1.1rem; margin-right: .4rem; vertical-align: middle; }
+.legend i { border-top: 3px solid; }
+.legend i.dashed { border-top-style: dashed; }
+.legend i.dotted { border-top-style: dotted; }
 details { border-bottom: 1px solid var(--line); padding: .5rem 0; }
 summary { cursor: pointer; }
 pre { background: var(--tint); border-radius: 6px; font-size: .8125rem; overflow-x: auto; padding: 1rem; }

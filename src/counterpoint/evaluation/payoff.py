@@ -49,8 +49,10 @@ class Auxiliaries:
 
 
 def tasks(run: Run) -> Sequence[str]:
-    """Return the tasks that a run learned."""
-    return list(run.balance.get("losses", run.training.get("losses", {})))
+    """Return the tasks that a run learned: the target alone where the method left the others out."""
+    every = list(run.balance.get("losses", run.training.get("losses", {})))
+    alone = run.settings.get("balance", {}).get("method") == "single"
+    return [run.facts.get("target", every[0])] if alone and every else every
 
 
 def target(run: Run) -> str | None:

@@ -2,18 +2,18 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from counterpoint import ablation
 from counterpoint.errors import CounterpointError, UsageError
-from counterpoint.evaluation import page, side_by_side
-from counterpoint.evaluation.compare import compare_groups, is_simulated
+from counterpoint.evaluation import lines, page, side_by_side, sweeps
+from counterpoint.evaluation.compare import Comparison, compare_groups, is_simulated
 from counterpoint.evaluation.figures import Bar, Figure, bars, conflicts, curves, smoothed
-from counterpoint.evaluation.impressions import METRICS
 from counterpoint.evaluation.page import Html
-from counterpoint.evaluation.payoff import auxiliaries
 from counterpoint.evaluation.records import Group, Run, grouped, read_run
+from counterpoint.evaluation.sweeps import Swept
 from counterpoint.evaluation.tables import (
     Evaluation,
     Kind,
@@ -31,6 +31,21 @@ from counterpoint.files import new_file
 _PAIRS = 6  # cosine charts of one run: with eight tasks there are 28 pairs
 
 
+@dataclass(frozen=True)
+class _Judged:
+    """How the recipes of a report compare on one split.
+
+    Attributes:
+        split: where.
+        rows: recipes and floors.
+        outcome: the comparison, why there can be none, or nothing where units were not kept one by one.
+    """
+
+    split: str
+    rows: Sequence[Row]
+    outcome: Comparison | CounterpointError | None
+
+
 def write_report(
     runs: Sequence[Path],
     out: Path,
@@ -39,6 +54,7 @@ def write_report(
     baseline: str | None = None,
     metric: str | None = None,
     figures: Sequence[ablation.Figure] = (),
+    sweep: Swept | None = None,
 ) -> Path:
     """Write the report of some run folders and return where it stands.
 
@@ -51,7 +67,8 @@ def write_report(
         title: of the page; by default the recipes' names.
         baseline: the recipe that others are set against; by default the first.
         metric: that decides between them; by default the first by unit.
-        figures: to draw of the logs beside the usual ones.
+        figures: to draw beside the usual ones.
+        sweep: what was swept, for the figures that draw it.
 
     Raises:
         UsageError: there are no runs.
@@ -70,16 +87,18 @@ def write_report(
     )
     if any(map(is_simulated, read)):
         subtitle += ", on simulated data"
+    judged = _judged(groups, baseline, metric)
     content = [
         _warnings(groups),
         *_results(groups),
-        *_comparisons(groups, baseline, metric),
-        *_chosen(groups, figures),
+        *_comparisons(judged),
+        *_chosen(groups, figures, sweep, judged),
         *_editorial(groups),
         *_slices(groups),
-        page.section("Losses", page.figures(_series_by_name(groups, "losses", noisy=True))),
-        page.section("Validation", page.figures(_series_by_name(groups, "validation"))),
+        page.section("Losses", page.figures(lines.losses(groups))),
+        page.section("Validation", page.figures(lines.validation(groups))),
         _balance(groups),
+        _layers(groups),
         _counts(groups),
         _recipes(groups),
         page.section("Runs", page.facts(_run_facts(groups))),
@@ -172,8 +191,9 @@ def _results(groups: Sequence[Group]) -> Iterator[Html]:
         yield page.section(f"Results, {split}", results_table(rows), note)
 
 
-def _comparisons(groups: Sequence[Group], baseline: str | None, metric: str | None) -> Iterator[Html]:
-    """Bars, differences and what the auxiliary tasks bring, where several recipes were evaluated."""
+def _judged(groups: Sequence[Group], baseline: str | None, metric: str | None) -> list[_Judged]:
+    """Compare the recipes on every split that several were evaluated on, where that can be done."""
+    judged = []
     for split, evaluations in _splits(groups):
         evaluated = [group for group in groups if len(evaluations.get(group.label, ())) == len(group.runs)]
         if len(evaluated) < 2:
@@ -184,58 +204,70 @@ def _comparisons(groups: Sequence[Group], baseline: str | None, metric: str | No
             for run in group.runs
         )
         chosen = baseline if baseline in {group.label for group in evaluated} else None
+        outcome: Comparison | CounterpointError | None = None
         try:
-            compared = (
-                compare_groups(evaluated, baseline=chosen, split=split, metric=metric) if kept else None
-            )
+            if kept:
+                outcome = compare_groups(evaluated, baseline=chosen, split=split, metric=metric)
         except CounterpointError as error:
+            outcome = error
+        judged.append(_Judged(split, comparison(evaluations), outcome))
+    return judged
+
+
+def _comparisons(judged: Sequence[_Judged]) -> Iterator[Html]:
+    """Bars, differences and what the auxiliary tasks bring, where several recipes were evaluated."""
+    for each in judged:
+        outcome = each.outcome
+        if isinstance(outcome, CounterpointError):
             yield page.section(
-                f"Against each other, {split}", page.element("p", page.text(error), class_="alarm")
+                f"Against each other, {each.split}", page.element("p", page.text(outcome), class_="alarm")
             )
             continue
-        limits = {each.row.name: each.limits for each in compared.contenders} if compared else {}
-        yield page.section(f"Side by side, {split}", page.figures(_bars(comparison(evaluations), limits)))
-        if compared:
-            yield side_by_side.section(side_by_side.differences(compared))
-            yield side_by_side.section(side_by_side.payoffs(compared))
-            yield side_by_side.section(side_by_side.costs(compared))
+        limits = {found.row.name: found.limits for found in outcome.contenders} if outcome else {}
+        yield page.section(f"Side by side, {each.split}", page.figures(_bars(each.rows, limits)))
+        if outcome:
+            yield side_by_side.section(side_by_side.differences(outcome))
+            yield side_by_side.section(side_by_side.payoffs(outcome))
+            yield side_by_side.section(side_by_side.costs(outcome))
 
 
 def _bars(rows: Sequence[Row], limits: Mapping[str, Mapping[str, tuple[float, float]]]) -> Iterator[Figure]:
     """One chart for each metric that the floors have too; bars begin at what chance reaches."""
     floors = {row.name: row.values for row in rows if row.kind is Kind.FLOOR}
     for metric in metric_names(rows):
-        lines = {name: values[metric].mean for name, values in floors.items() if metric in values}
+        beaten = {name: values[metric].mean for name, values in floors.items() if metric in values}
         values = [
             Bar(row.name, value.mean, limits.get(row.name, {}).get(metric, value.limits))
             for row in rows
             if row.kind is Kind.MODEL and (value := row.values.get(metric)) and not math.isnan(value.mean)
         ]
-        if values and lines:
-            yield bars(metric, values, lines, base=lines.get("random", 0.0))
+        if values and beaten:
+            yield bars(metric, values, beaten, base=beaten.get("random", 0.0))
 
 
-def _chosen(groups: Sequence[Group], figures: Sequence[ablation.Figure]) -> Iterator[Html]:
+def _chosen(
+    groups: Sequence[Group],
+    figures: Sequence[ablation.Figure],
+    sweep: Swept | None,
+    judged: Sequence[_Judged],
+) -> Iterator[Html]:
     """Draw the figures that an ablation asks for."""
+    draw = {
+        "cosine": lines.cosines,
+        "losses": lines.losses,
+        "target loss": lines.target_losses,
+        "validation": lines.validation,
+    }
     for figure in figures:
-        chosen = [group for group in groups if not figure.recipes or group.label in figure.recipes]
-        drawn = (
-            _cosines(chosen)
-            if figure.draws == "cosine"
-            else _series_by_name(chosen, figure.draws, noisy=figure.draws == "losses")
-        )
-        yield page.section(figure.title, page.figures(drawn))
-
-
-def _cosines(groups: Sequence[Group]) -> list[Figure]:
-    """The cosine of the target's gradient and the auxiliaries', moving mean, a line for each run."""
-    lines = [
-        (group.label, smoothed(found.cosine))
-        for group in groups
-        for run in group.runs
-        if (found := auxiliaries(run)) and found.cosine
-    ]
-    return [curves("cosine, moving mean", lines)] if lines else []
+        if figure.draws != "sweep":
+            chosen = [group for group in groups if not figure.recipes or group.label in figure.recipes]
+            yield page.section(figure.title, page.figures(draw[figure.draws](chosen)))
+            continue
+        for each in judged:
+            if sweep and isinstance(each.outcome, Comparison):
+                note = page.element("p", page.text(sweeps.note(each.outcome)), class_="note")
+                drawn = page.figures(sweeps.draw(each.outcome, sweep))
+                yield page.section(f"{figure.title}, {each.split}", drawn, note)
 
 
 def _editorial(groups: Sequence[Group]) -> Iterator[Html]:
@@ -254,7 +286,7 @@ def _slices(groups: Sequence[Group]) -> Iterator[Html]:
                 title = name if len(evaluations) == 1 else f"{name}: {label}"
                 rows.append((title, pooled(measured)))
         metrics = list(dict.fromkeys(metric for _, values in rows for metric in values if metric != units))
-        lines = [
+        cells = [
             page.row(
                 title,
                 [
@@ -265,34 +297,11 @@ def _slices(groups: Sequence[Group]) -> Iterator[Html]:
             for title, values in rows
         ]
         header = [page.text(""), page.text(units), *map(page.text, metrics)]
-        yield page.section(f"Slices, {split}", page.table(header, lines) if lines else Html(""))
+        yield page.section(f"Slices, {split}", page.table(header, cells) if cells else Html(""))
 
 
 def _size(value: Value | None) -> str:
     return f"{value.mean:,.0f}" if value else "—"
-
-
-def _series_by_name(groups: Sequence[Group], field: str, *, noisy: bool = False) -> list[Figure]:
-    """One chart for each loss or metric, in which every run is a line."""
-    every = [run.training.get(field, {}) for group in groups for run in group.runs]
-    names = dict.fromkeys(name for entries in every for name in entries)
-    ranking_first = [
-        *(name for name in METRICS if name in names),
-        *(name for name in names if name not in METRICS),
-    ]
-    return [
-        curves(
-            name,
-            [
-                (group.label, run.training[field][name])
-                for group in groups
-                for run in group.runs
-                if name in run.training.get(field, {})
-            ],
-            noisy=noisy,
-        )
-        for name in ranking_first
-    ]
 
 
 def _balance(groups: Sequence[Group]) -> Html:
@@ -307,9 +316,9 @@ def _balance(groups: Sequence[Group]) -> Html:
             for pair in _telling_pairs(list(cosines))
         ]
         for field, title in (("norms", "gradient norms"), ("weights", "weights of the gradients")):
-            lines = [(name, smoothed(series)) for name, series in run.balance.get(field, {}).items()]
-            if lines:
-                drawn.append(curves(prefix + title, lines, logarithmic=field == "norms"))
+            named = [(name, smoothed(series)) for name, series in run.balance.get(field, {}).items()]
+            if named:
+                drawn.append(curves(prefix + title, named, logarithmic=field == "norms"))
     rates = [
         (group.label, smoothed(run.balance["conflict_rate"][""]))
         for group in groups
@@ -319,6 +328,30 @@ def _balance(groups: Sequence[Group]) -> Html:
     if rates:
         drawn.append(curves("share of pairs in conflict, moving mean", rates, percent=True))
     return page.section("Gradients", page.figures(drawn))
+
+
+def _layers(groups: Sequence[Group]) -> Html:
+    """The gradients' norms in every layer, of the first run of each recipe that looked at them apart."""
+    drawn = []
+    for group in groups:
+        run = next((run for run in group.runs if "layer_norms" in run.balance), None)
+        if run is not None:
+            drawn.append((_run_label(group, run), page.figures(lines.layers(run))))
+    if not drawn:
+        return Html("")
+    note = (
+        "Norms of the tasks' gradients, moving mean of the steps at which they were taken apart; as merged: "
+        "times the weight that the method gave them."
+    )
+    charts = (
+        [drawn[0][1]]
+        if len(groups) == 1
+        else [
+            page.element("details", page.element("summary", page.text(label)), figures)
+            for label, figures in drawn
+        ]
+    )
+    return page.section("Gradients by layer", *charts, page.element("p", page.text(note), class_="note"))
 
 
 def _telling_pairs(pairs: Sequence[str]) -> Sequence[str]:

@@ -100,6 +100,11 @@ class Value:
     spread: float = math.nan
     limits: tuple[float, float] | None = None
 
+    @classmethod
+    def of(cls, value: float | None) -> Self:
+        """Return what one run measured; nothing is NaN."""
+        return cls(_number(value))
+
     def __str__(self) -> str:
         if math.isnan(self.mean):
             return "—"

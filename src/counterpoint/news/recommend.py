@@ -1,9 +1,10 @@
 """Ranking articles for one reader, with the clicks that speak for each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 import torch
 
 from counterpoint.encoders.tokens import Tokenizer
@@ -13,6 +14,8 @@ from counterpoint.news.evaluate import context_of, features_of
 from counterpoint.news.features import ArticleFeatures
 from counterpoint.news.models.recommender import Recommender
 from counterpoint.news.recipe import NewsRecipe
+from counterpoint.news.recommend_all import recommend_all
+from counterpoint.progress import Progress, silent
 
 _REASONS = 3
 
@@ -34,6 +37,9 @@ class Reason:
     attention: float
     contribution: float | None
 
+    def __str__(self) -> str:
+        return f"{self.attention:4.0%} of the attention: {self.article}  {self.title}"
+
 
 @dataclass(frozen=True)
 class Recommendation:
@@ -51,6 +57,10 @@ class Recommendation:
     score: float
     because: tuple[Reason, ...]
 
+    def __str__(self) -> str:
+        reasons = [f"       {reason}" for reason in self.because]
+        return "\n".join([f"{self.article}  {self.title}  ({self.score:.3f})", *reasons])
+
 
 class NewsRecommender:
     """A trained recommender with the articles of a store.
@@ -65,9 +75,9 @@ class NewsRecommender:
     def __init__(self, model: Recommender, recipe: NewsRecipe, store: Store, tokenizer: Tokenizer) -> None:
         self._model, self._recipe, self._store, self._tokenizer = model, recipe, store, tokenizer
         self._reader = features_of(model, recipe, store)
-        last = _last_labelled(store)
-        self._context = context_of(recipe, store, last)
-        self._end = int(store.impressions(store.split(last)).time.max()) + 1
+        self._last = _last_labelled(store)
+        self._context = context_of(recipe, store, self._last)
+        self._end = int(store.impressions(store.split(self._last)).time.max()) + 1
 
     def recommend(
         self,
@@ -131,6 +141,13 @@ class NewsRecommender:
             )
             for place in best
         ]
+
+    def recommend_all(self, *, top: int = 10, progress: Progress = silent) -> Iterator[pl.DataFrame]:
+        """Yield the best articles for every reader of the data's last split with clicks, in blocks.
+
+        The columns are impression (each reader's last one: readers' ids are not kept), rank, article, score.
+        """
+        return recommend_all(self._model, self._recipe, self._store, self._last, top=top, progress=progress)
 
     def _contributions(
         self, clicked: torch.Tensor, attention: torch.Tensor, candidates: torch.Tensor

@@ -16,7 +16,6 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
 
-from counterpoint.errors import UsageError
 from counterpoint.files import new_folder, write_json
 from counterpoint.news.simulate_clicks import (
     BUSY,
@@ -33,6 +32,7 @@ from counterpoint.news.simulate_clicks import (
     real_candidates,
 )
 from counterpoint.news.simulate_headlines import make_categories, write_article
+from counterpoint.simulation import Simulation, at_least, must_be_free
 
 # The training days run across the end of a month, so that times sorted as text come out in the wrong order.
 START = datetime(2025, 9, 28)
@@ -41,14 +41,6 @@ EARLIER_SHARE = 0.4
 LONGEST_HISTORY = 400
 COLD_SHARE = 0.08
 IMPRESSIONS_PER_BLOCK = 4096
-
-
-@dataclass(frozen=True)
-class Simulation:
-    """What was written: the folder, and how many articles, readers, impressions and clicks it holds."""
-
-    folder: Path
-    counts: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -127,18 +119,6 @@ def simulate(
         )
         (folder / "README.md").write_text(_readme(parameters), encoding="utf-8")
     return Simulation(out, counts)
-
-
-def at_least(option: str, value: float, smallest: float) -> None:
-    """Raise a ``UsageError`` if the option's value is below the smallest allowed, or not a number."""
-    if not value >= smallest:
-        raise UsageError(f"{option} is {value}; give at least {smallest}.")
-
-
-def must_be_free(out: Path, overwrite: bool) -> None:
-    """Raise a ``UsageError`` if ``out`` is a file, or a folder with something in it that must stay."""
-    if out.is_file() or (not overwrite and out.is_dir() and any(out.iterdir())):
-        raise UsageError(f"{out}: something is there already; choose another folder or allow overwriting.")
 
 
 def _readme(parameters: Parameters) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from counterpoint.files import new_folder, write_json
-from counterpoint.news.simulate import Simulation, at_least, must_be_free, publication
+from counterpoint.news.simulate import publication
 from counterpoint.news.simulate_bundle import article_rows, moments
 from counterpoint.news.simulate_clicks import Law, Site, front_pages, past_articles
 from counterpoint.news.simulate_danish import make_categories, write_article
@@ -21,6 +21,7 @@ from counterpoint.news.simulate_headlines import Category
 from counterpoint.news.simulate_like import simulate_articles_like
 from counterpoint.news.simulate_logs import DAY, News, Parameters, totals, write_logs
 from counterpoint.progress import Progress, silent
+from counterpoint.simulation import Simulation, at_least, must_be_free
 
 __all__ = ["simulate_articles_like", "simulate_ebnerd"]
 

@@ -10,10 +10,10 @@ import polars as pl
 
 from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.files import new_folder, write_json
-from counterpoint.news.simulate import Simulation, at_least, must_be_free
 from counterpoint.news.simulate_bundle import ARTICLES, MOMENT, PartedFile, article_rows
 from counterpoint.news.simulate_danish import make_categories, write_article
 from counterpoint.progress import Progress, silent
+from counterpoint.simulation import Simulation, at_least, must_be_free
 
 SPLITS = ("train", "validation", "test")
 ARTICLES_PER_PART = 5_000

@@ -1,8 +1,6 @@
 """The news workload: what the commands and the training loop ask of it."""
 
 import hashlib
-import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -16,9 +14,9 @@ from counterpoint.encoders.pretrained import PretrainedEncoder, load_tokenizer
 from counterpoint.encoders.tokens import Texts
 from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.evaluation.tables import Evaluated
-from counterpoint.files import read_json, write_json
+from counterpoint.files import cache_folder, cached_store, read_json, write_json
 from counterpoint.news.batches import TrainingBatches
-from counterpoint.news.data.layout import Source, find
+from counterpoint.news.data.layout import find
 from counterpoint.news.data.prepare import prepare as prepare_source
 from counterpoint.news.data.store import FORMAT, Store
 from counterpoint.news.evaluate import evaluate as evaluate_ranking
@@ -75,9 +73,8 @@ def prepare(
         "test_days": shape.test_days,
     }
     if out is None:
-        out = _cached(
-            data, source, {**settings, "tokenizer": tokenizer.fingerprint, "on_bad_row": on_bad_row}
-        )
+        shaped_by = {**settings, "tokenizer": tokenizer.fingerprint, "on_bad_row": on_bad_row}
+        out = cached_store(data, source.files, [FORMAT, source.format.name, shaped_by])
         if out.exists():
             return _fitting(Store(out), recipe)
     made = prepare_source(source, out, tokenizer, **settings, on_bad_row=on_bad_row, progress=progress)
@@ -171,13 +168,6 @@ def recommender(model: Recommender, recipe: NewsRecipe, store: Store, folder: Pa
     return NewsRecommender(model, recipe, store, load_tokenizer(str(folder / "encoder")))
 
 
-def _cached(data: Path, source: Source, settings: dict[str, object]) -> Path:
-    """Return where the store of these files and settings stands."""
-    files = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in source.files]
-    key = json.dumps([FORMAT, source.format.name, files, settings], sort_keys=True)
-    return _cache() / "stores" / f"{data.resolve().name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
-
-
 def _fitting(store: Store, recipe: NewsRecipe) -> Store:
     """Refuse a store that lacks what the recipe's articles are made of."""
     for field in recipe.texts:
@@ -203,7 +193,7 @@ def _state_cache(model: Recommender, store: Store, progress: Progress) -> StateC
         model.to(torch.accelerator.current_accelerator())
     offsets = np.concatenate(([0], np.cumsum(store.title_lengths())))
     key = cache_key(encoder, f"{store.manifest['tokenizer']['fingerprint']} {_titles_hash(store)}")
-    folder = _cache() / "states" / key
+    folder = cache_folder() / "states" / key
     cache = StateCache.open(folder, key)
     if cache is None:
         cache = StateCache.build(folder, key, encoder, _title_blocks(store), offsets, progress)
@@ -223,8 +213,3 @@ def _title_blocks(store: Store, size: int = 256) -> Iterator[tuple[Int[np.ndarra
     for start in range(0, len(order), size):
         rows = order[start : start + size]
         yield rows, packed(*store.texts("title", rows)).texts
-
-
-def _cache() -> Path:
-    """Return the folder of what can be made again."""
-    return Path(os.environ.get("COUNTERPOINT_CACHE") or Path.home() / ".cache" / "counterpoint")

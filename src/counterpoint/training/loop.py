@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
-from torch.optim import Adam, AdamW, Optimizer
+from torch.optim import Optimizer
 
 from counterpoint import recipe
 from counterpoint.balance import Balancer, Report
@@ -23,8 +23,10 @@ from counterpoint.files import new_folder
 from counterpoint.progress import Progress, silent
 from counterpoint.run import Run
 from counterpoint.training.checkpoint import load_checkpoint, save_checkpoint
+from counterpoint.training.layers import norms_by_layer
 from counterpoint.training.log import JsonLog
-from counterpoint.training.schedule import linear_decay
+from counterpoint.training.optimizers import clip_gradients, make_optimizer
+from counterpoint.training.schedule import DECAYS
 
 LOG_EVERY = 10
 _MOST_NOT_FINITE = 10
@@ -175,28 +177,6 @@ def make_accelerator() -> Accelerator:
     return Accelerator(cpu=not torch.accelerator.is_available())
 
 
-def make_optimizer(model: Any, settings: recipe.Training) -> Optimizer:
-    """Return Adam or AdamW; biases and norms do not decay, shared parameters have a rate of their own."""
-    shared = {id(parameter) for parameter in model.shared_parameters()}
-    heads = settings.head_learning_rate or settings.learning_rate
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            groups.setdefault((id(parameter) in shared, parameter.ndim > 1), []).append(parameter)
-    kind: type[Adam] | type[AdamW] = {"adam": Adam, "adamw": AdamW}[settings.optimizer]
-    return kind(
-        [
-            {
-                "params": parameters,
-                "lr": settings.learning_rate if common else heads,
-                "weight_decay": settings.weight_decay if matrix else 0.0,
-            }
-            for (common, matrix), parameters in groups.items()
-        ],
-        fused=True,
-    )
-
-
 @dataclass(eq=False, kw_only=True)
 class _Loop:
     """The loop's parts together, so that each step is a short method."""
@@ -270,10 +250,10 @@ class _Loop:
         torch.manual_seed(_mixed(self.settings.seed, state.step, rank))
         epoch, number = divmod(state.step, self.per_epoch)
         batch = self.batches.batch(epoch, number, rank=rank, processes=processes).to(accelerator.device)
-        factor = linear_decay(state.step, self.total, self.settings.warmup)
+        factor = DECAYS[self.settings.decay](state.step, self.total, self.settings.warmup)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
-        shared = self.model.parameters() if self.balances_all else self.model.shared_parameters()
+        shared = list(self.model.parameters() if self.balances_all else self.model.shared_parameters())
         every = self.settings.diagnose_every
         report = self.balancer.backward(
             self.model.losses(batch),
@@ -284,7 +264,7 @@ class _Loop:
         )
         limit = self.settings.clip_norm
         largest = math.inf if limit is None or self.balances_all else limit
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), largest)
+        norm = clip_gradients(self.model.parameters(), largest)
         if report.finite and math.isfinite(norm):
             self.optimizer.step()
             self.not_finite_running = 0
@@ -295,24 +275,23 @@ class _Loop:
         state.step += 1
         self.since += len(batch) * processes
         self.durations.append(time.monotonic() - begun)
-        self._log(report, factor)
+        self._log(report, factor, norms_by_layer(report, self.model, shared))
         if self.not_finite_running == _MOST_NOT_FINITE:
             raise DivergedError(
                 f"{self.run.path}: {_MOST_NOT_FINITE} steps running gave gradients that are not finite "
                 f"(up to step {state.step}); lower training.learning_rate or set training.precision=fp32."
             )
 
-    def _log(self, report: Report, factor: float) -> None:
-        """Write the balancing of every step, and the mean losses of every few."""
-        state = self.state
-        entry = report.as_dict()
+    def _log(self, report: Report, factor: float, layers: dict[str, dict[str, float]]) -> None:
+        """Write the balancing of every step, or of some, and the mean losses of ten times as many."""
+        state, every = self.state, self.settings.log_every
         if report.finite:
             state.summed_steps += 1
-            for task, loss in entry["losses"].items():
+            for task, loss in zip(report.tasks, report.losses.tolist(), strict=True):
                 state.summed[task] = state.summed.get(task, 0.0) + loss
-        if self.balance:
-            self.balance.write({"step": state.step, **entry})
-        if state.step % LOG_EVERY == 0 or state.step == self.total:
+        if self.balance and ((state.step - 1) % every == 0 or layers):
+            self.balance.write({"step": state.step, **report.as_dict(), **layers})
+        if state.step % (LOG_EVERY * every) == 0 or state.step == self.total:
             if self.metrics:
                 elapsed = max(time.monotonic() - self.clock, 1e-9)
                 self.metrics.write(

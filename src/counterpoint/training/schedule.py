@@ -1,5 +1,7 @@
 """The learning rate over training."""
 
+from collections.abc import Callable, Mapping
+
 
 def linear_decay(step: int, total: int, warmup: float) -> float:
     """Return the factor of the learning rate at ``step`` (from 0): a linear rise, then a linear fall to 0.
@@ -13,3 +15,12 @@ def linear_decay(step: int, total: int, warmup: float) -> float:
     if step < rising:
         return (step + 1) / rising
     return max(0.0, (total - step) / max(1, total - rising))
+
+
+def no_decay(step: int, total: int, warmup: float) -> float:
+    """Return the factor of the learning rate at ``step``: a linear rise, then 1; arguments as above."""
+    return min(1.0, (step + 1) / max(1, round(total * warmup)))
+
+
+DECAYS: Mapping[str, Callable[[int, int, float], float]] = {"linear": linear_decay, "none": no_decay}
+"""The factor of the learning rate by the recipe's `training.decay`."""

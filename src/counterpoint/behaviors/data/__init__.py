@@ -1,0 +1,1 @@
+"""Logs of behaviours: readers, filters, splits, the prepared store."""

@@ -1,0 +1,241 @@
+"""One's own log, or a log in the form of a table: CSV, JSON lines or Parquet.
+
+Columns: user, item (whole numbers or text), behaviour (or behavior) and, if known, time (whole numbers, or
+ISO 8601). Other columns are ignored. Files that begin with ``train`` or ``interactions`` are the log; the
+pairs (user, item) in files that begin with ``test`` and ``validation`` are held out as they are.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from counterpoint.behaviors.data.rows import (
+    SYNONYMS,
+    BadRows,
+    Check,
+    csv_blocks,
+    csv_header,
+    drop_bad,
+    line_blocks,
+    parquet_blocks,
+    parquet_errors,
+    said,
+)
+from counterpoint.errors import BadRowError, CounterpointError
+from counterpoint.progress import Progress
+
+SUFFIXES = (".parquet", ".csv", ".jsonl")
+
+name = "interactions"
+patterns: tuple[str, ...] = tuple(
+    f"{stem}*{suffix}" for stem in ("train", "interactions") for suffix in SUFFIXES
+)
+
+_Blocks = Iterator[pl.DataFrame]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def rows(file: Path, bad: BadRows, counts: Counter[str], progress: Progress) -> _Blocks:
+    """Yield the rows."""
+    clock = _Clock(file)
+    for block in _blocks(file, ("user", "item", "behaviour"), ("time",), bad, progress):
+        checks = [_id(block, "user"), _id(block, "item"), _filled("behaviour")]
+        timed = "time" in block.columns
+        if timed:
+            block = block.with_columns(_moment=clock.read(block["time"]))
+            problem = said("time", "no time")
+            remedy = "write a whole number or 2026-03-01T08:15:00"
+            checks.append(Check("time", pl.col("_moment").is_null(), problem, remedy))
+        sound = drop_bad(block, checks, bad, file)
+        clock.refuse_two_kinds()
+        times = [pl.col("_moment").alias("time")] if timed else []
+        yield sound.select("user", "item", pl.col("behaviour").replace(SYNONYMS), *times)
+
+
+def pairs(file: Path, target: str, bad: BadRows, counts: Counter[str], progress: Progress) -> _Blocks:
+    """Yield the pairs, user and item, that a file holds out.
+
+    Where the file has a column of behaviours, rows of others than ``target`` are counted and dropped.
+    """
+    for block in _blocks(file, ("user", "item"), ("behaviour",), bad, progress):
+        checks = [_id(block, "user"), _id(block, "item")]
+        if "behaviour" in block.columns:
+            checks.append(_filled("behaviour"))
+        sound = drop_bad(block, checks, bad, file)
+        if "behaviour" in block.columns:
+            chosen = sound.filter(pl.col("behaviour").replace(SYNONYMS) == target)
+            counts[f"held-out rows of other behaviours than {target}"] += len(sound) - len(chosen)
+            sound = chosen
+        yield sound.select("user", "item")
+
+
+class _Clock:
+    """Reads the times of one file and takes care that they are all of one kind."""
+
+    def __init__(self, file: Path) -> None:
+        self._file, self._kinds = file, set[str]()
+
+    def read(self, values: pl.Series) -> pl.Series:
+        """Return each time as a number, microseconds since 1970 for ISO 8601, null where it is no time."""
+        if values.dtype.is_temporal():
+            self._kinds.add("ISO 8601")
+            return values.cast(pl.Datetime("us")).cast(pl.Int64)
+        numbers = values.cast(pl.Int64, strict=False)
+        if numbers.count():
+            self._kinds.add("whole numbers")
+        if values.dtype != pl.String or not numbers.null_count():
+            return numbers
+        texts = values.filter(numbers.is_null()).drop_nulls().unique()
+        moments = {text: moment for text in texts if (moment := _microseconds(text)) is not None}
+        if not moments:
+            return numbers
+        self._kinds.add("ISO 8601")
+        read = values.replace_strict(moments, default=None, return_dtype=pl.Int64)
+        return pl.select(pl.coalesce(numbers, read)).to_series()
+
+    def refuse_two_kinds(self) -> None:
+        """Raise if numbers and ISO 8601 stand in one file: which is earlier, nobody knows."""
+        if len(self._kinds) > 1:
+            raise CounterpointError(
+                f"{self._file}: the times are {' and '.join(sorted(self._kinds))}; write all of one kind."
+            )
+
+
+def _microseconds(text: str) -> int | None:
+    """Return a moment in microseconds since 1970, in UTC unless it says otherwise."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH) // timedelta(microseconds=1)
+
+
+def _id(block: pl.DataFrame, field: str) -> Check:
+    """Refuse an id that is missing or below 0."""
+    if block.schema[field].is_integer():
+        wrong = pl.col(field).is_null() | (pl.col(field) < 0)
+    else:
+        wrong = (pl.col(field) == "") | pl.col(field).str.contains(r"^-\d+$")
+    return Check(field, wrong, said(field, "below 0"), "give every row an id, text or a number from 0 on")
+
+
+def _filled(field: str) -> Check:
+    """Refuse a text that is missing."""
+    return Check(field, pl.col(field) == "", said(field, "empty"), "fill it in or remove the row")
+
+
+def _blocks(
+    file: Path, needed: Sequence[str], optional: Sequence[str], bad: BadRows, progress: Progress
+) -> _Blocks:
+    """Yield the rows of a file in blocks: ``line`` and its needed and optional columns.
+
+    Raises:
+        CounterpointError: a needed column is missing, there twice, or of no fitting type.
+    """
+    columns, read = _READERS[file.suffix]
+    known = columns(file)
+    chosen: dict[str, str] = {}
+    for column in (*needed, *optional):
+        spellings = ("behaviour", "behavior") if column == "behaviour" else (column,)
+        found = [name for name in known if name in spellings]
+        if len(found) > 1 or (not found and column in needed):
+            raise CounterpointError(
+                f"{file}: {len(found) or 'no'} columns are called {' or '.join(spellings)} (there are "
+                f"{', '.join(known) or 'none'}); name {', '.join(needed)} once each."
+            )
+        if found:
+            chosen[column] = found[0]
+    for block in read(file, list(chosen.values()), bad, progress):
+        yield block.rename({theirs: ours for ours, theirs in chosen.items()}).with_columns(
+            pl.col(column).str.strip_chars() for column in chosen if block[chosen[column]].dtype == pl.String
+        )
+
+
+def _csv(file: Path, columns: Sequence[str], bad: BadRows, progress: Progress) -> _Blocks:
+    return csv_blocks(file, csv_header(file), columns, bad, progress, header=True)
+
+
+def _parquet_columns(file: Path) -> list[str]:
+    with parquet_errors(file):
+        return pl.scan_parquet(file, glob=False).collect_schema().names()
+
+
+def _parquet(file: Path, columns: Sequence[str], bad: BadRows, progress: Progress) -> _Blocks:
+    """Yield numbers as Int64 and texts, of whatever encoding, as String; times as they are."""
+    for block in parquet_blocks(file, columns, progress):
+        for column in columns:
+            kind = block.schema[column]
+            if kind.is_integer():
+                cast = pl.col(column).cast(pl.Int64, strict=False)
+            elif kind in (pl.String, pl.Categorical, pl.Enum):
+                cast = pl.col(column).cast(pl.String)
+            elif column == "time" and kind in (pl.Date, pl.Datetime):
+                continue
+            else:
+                raise CounterpointError(f"{file}: column {column!r} is {kind}; write whole numbers or text.")
+            block = block.with_columns(cast)
+        yield block
+
+
+def _jsonl_columns(file: Path) -> list[str]:
+    """Return the keys of the first object in the file."""
+    try:
+        with file.open(encoding="utf-8-sig", errors="replace") as stream:
+            for line in stream:
+                row = _object(line)
+                if isinstance(row, dict):
+                    return list(row)
+    except OSError as error:
+        raise CounterpointError(f"{file}: cannot be read ({error.strerror}); check the path.") from error
+    raise CounterpointError(f"{file}: there is no JSON object in it; write one on each line.")
+
+
+def _jsonl(file: Path, columns: Sequence[str], bad: BadRows, progress: Progress) -> _Blocks:
+    """Yield the objects of a file with one JSON object a line, their values as text."""
+    schema = {"line": pl.Int64, "row": pl.String, **dict.fromkeys(columns, pl.String)}
+    for block in line_blocks(file, bad, progress):
+        sound: list[list[Any]] = []
+        for line, text in block.iter_rows():
+            row = _object(text)
+            if not isinstance(row, dict):
+                problem = "not a JSON object"
+                bad.add(BadRowError(file, line, "line", problem, "write one object a line"), text)
+                continue
+            values = [row.get(column) for column in columns]
+            odd = next((place for place, value in enumerate(values) if not _is_plain(value)), None)
+            if odd is not None:
+                problem = f"{str(values[odd])[:40]!a} is neither a whole number nor text"
+                bad.add(BadRowError(file, line, columns[odd], problem, "write one of the two"), text)
+                continue
+            sound.append([line, text, *("" if value is None else str(value) for value in values)])
+        yield pl.DataFrame(sound, schema=schema, orient="row")
+
+
+def _object(text: str) -> Any:
+    """Return what a line of JSON says, None where it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether a value of JSON is a whole number, or text that a file can hold."""
+    if isinstance(value, str):
+        return not any("\ud800" <= character <= "\udfff" for character in value)
+    return value is None or (isinstance(value, int) and not isinstance(value, bool))
+
+
+_READERS: dict[
+    str, tuple[Callable[[Path], list[str]], Callable[[Path, Sequence[str], BadRows, Progress], _Blocks]]
+] = {
+    ".csv": (csv_header, _csv),
+    ".jsonl": (_jsonl_columns, _jsonl),
+    ".parquet": (_parquet_columns, _parquet),
+}

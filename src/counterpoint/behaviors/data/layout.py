@@ -1,0 +1,117 @@
+"""Finding the files of a raw log, in a folder or named themselves."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from counterpoint.behaviors.data import ijcai15, interactions, userbehavior
+from counterpoint.behaviors.data.rows import Format
+from counterpoint.errors import UsageError, nearest
+
+FORMATS: dict[str, Format] = {"interactions": interactions, "userbehavior": userbehavior, "ijcai15": ijcai15}
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files of a raw log.
+
+    Attributes:
+        data: the folder or the file that was named.
+        format: what ``--format`` calls the log's form.
+        log: the file of interactions.
+        validation: a file of pairs that validate, if the data brings one.
+        test: a file of pairs that test, if the data brings one.
+    """
+
+    data: Path
+    format: str
+    log: Path
+    validation: Path | None = None
+    test: Path | None = None
+
+    @property
+    def reader(self) -> Format:
+        """What reads the log."""
+        return FORMATS[self.format]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files that preparation reads."""
+        return tuple(file for file in (self.log, self.validation, self.test) if file is not None)
+
+
+def find(data: Path, format_name: str | None = None) -> Source:
+    """Return the files of ``data``, a folder or one file of interactions alone.
+
+    A folder may hold ``train*`` or ``interactions*`` (.parquet, .csv, .jsonl), with ``test*`` and
+    ``validation*`` beside it if it brings its own split; or ``UserBehavior*.csv``; or ``*user_log*.csv``.
+    The first goes before raw files in the same folder.
+
+    Raises:
+        UsageError: nothing readable is there, more than one log is, or the format is unknown.
+    """
+    if format_name is not None and format_name not in FORMATS:
+        raise UsageError(
+            f"--format {format_name}: unknown{nearest(format_name, FORMATS)}; known: {', '.join(FORMATS)}."
+        )
+    if data.is_file():
+        return Source(data, _format_of(data, format_name), data)
+    if not data.is_dir():
+        raise UsageError(f"{data}: no such file or folder; give the one that holds the log.")
+    found = {
+        name: _matching(data, entry.patterns)
+        for name, entry in FORMATS.items()
+        if format_name in (None, name)
+    }
+    logs = found.get("interactions") or [file for files in found.values() for file in files]
+    if not logs:
+        wanted = ", or ".join(", ".join(FORMATS[name].patterns) for name in found)
+        raise UsageError(f"{data}: no log found, looked for {wanted}.")
+    log = _only(data, logs, "logs")
+    chosen = next(name for name, files in found.items() if log in files)
+    if chosen != "interactions":
+        return Source(data, chosen, log)
+    validation, test = _held_out(data, "validation"), _held_out(data, "test")
+    if validation is not None and test is None:
+        raise UsageError(
+            f"{validation}: pairs that validate, but no test* beside them; add those that test, or remove it."
+        )
+    return Source(data, chosen, log, validation, test)
+
+
+def _format_of(file: Path, format_name: str | None) -> str:
+    """Return the format of one file, by its name unless it is given."""
+    fitting = (name for name, entry in FORMATS.items() if _fits(file, entry.patterns))
+    chosen = format_name or next(fitting, None)
+    if chosen is None:
+        wanted = ", ".join(pattern for entry in FORMATS.values() for pattern in entry.patterns)
+        raise UsageError(f"{file}: its name tells no format ({wanted}); add --format {'|'.join(FORMATS)}.")
+    if chosen == "interactions" and file.suffix not in interactions.SUFFIXES:
+        raise UsageError(
+            f"{file}: interactions are read from {', '.join(interactions.SUFFIXES)}; convert it."
+        )
+    return chosen
+
+
+def _held_out(folder: Path, split: str) -> Path | None:
+    """Return the one file of a split's pairs, if there is any."""
+    files = _matching(folder, [f"{split}*{suffix}" for suffix in interactions.SUFFIXES])
+    return _only(folder, files, f"files of {split} pairs") if files else None
+
+
+def _matching(folder: Path, patterns: Sequence[str]) -> list[Path]:
+    """Return the files of a folder whose names fit a pattern."""
+    return sorted(file for file in folder.iterdir() if file.is_file() and _fits(file, patterns))
+
+
+def _fits(file: Path, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(file.name, pattern) for pattern in patterns)
+
+
+def _only(folder: Path, files: list[Path], what: str) -> Path:
+    """Return the one file there is."""
+    if len(files) > 1:
+        names = ", ".join(file.name for file in files)
+        raise UsageError(f"{folder}: {len(files)} {what} ({names}); name one of them, or keep one here.")
+    return files[0]

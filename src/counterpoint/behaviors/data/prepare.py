@@ -1,0 +1,227 @@
+"""From a raw log to a prepared store: streamed, checked, filtered, split, written in one move."""
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from counterpoint.behaviors.data import interactions
+from counterpoint.behaviors.data.fingerprints import fingerprint, keys
+from counterpoint.behaviors.data.layout import Source
+from counterpoint.behaviors.data.log import Log, read_log
+from counterpoint.behaviors.data.pairs import UNTRAINED, Pairs, distinct_pairs, held_out_keys
+from counterpoint.behaviors.data.rows import OUTSIDE, BadRows
+from counterpoint.behaviors.data.splits import Cut, Keys, as_given, at_random, by_time, minus
+from counterpoint.behaviors.data.store import FORMAT, Interactions, Store, array_stem
+from counterpoint.behaviors.recipe import Data
+from counterpoint.behaviors.truth import copy_truth
+from counterpoint.errors import CounterpointError, UsageError
+from counterpoint.files import new_folder, write_json
+from counterpoint.progress import Progress, silent
+
+
+def prepare(
+    source: Source,
+    out: Path,
+    settings: Data,
+    tasks: tuple[str, ...],
+    *,
+    on_bad_row: Literal["stop", "skip"] = "stop",
+    progress: Progress = silent,
+) -> Store:
+    """Read a raw log into a store at ``out``; an older store there is replaced only by a whole new one.
+
+    Args:
+        source: the raw files.
+        out: the store's folder.
+        settings: how to filter and split.
+        tasks: the behaviours to keep, the target first.
+        on_bad_row: stop at the first malformed row, or set them all aside in ``bad_rows.jsonl``.
+        progress: told how far the reading is.
+
+    Raises:
+        UsageError: ``out`` holds something that is not a store, or the log's behaviours are not the tasks.
+        BadRowError: a malformed row.
+        CounterpointError: nothing is left to train on, to validate or to test, or the disk is full.
+    """
+    if out.exists() and not _may_be_replaced(out):
+        raise UsageError(f"{out}: there is something else already; choose another --out.")
+    counts: Counter[str] = Counter({OUTSIDE: 0, f"leaks removed from {tasks[0]}": 0})
+    with new_folder(out) as folder, _polars_errors():
+        blocks = folder / "blocks"
+        blocks.mkdir()
+        bad = BadRows(on_bad_row, folder / "bad_rows.jsonl")
+        log = read_log(source, blocks, tasks, settings.ignore, bad, counts, progress)
+        filtered = None if source.test else settings
+        pairs = distinct_pairs(log, tasks, filtered, counts, source.log)
+        cut = _cut(source, log, pairs, tasks[0], settings, bad, counts, progress)
+        shutil.rmtree(blocks)
+        train = _guarded(pairs, cut, tasks, counts)
+        splits = _renumbered(pairs, train, cut, counts)
+        sizes = {split: len(by_behaviour[tasks[0]]) for split, by_behaviour in splits.pairs.items()}
+        _refuse_empty(source, sizes, tasks[0], counts)
+        _write(folder, splits)
+        counts["bad rows set aside"] = bad.count
+        users, items = keys(splits.users), keys(splits.items)
+        write_json(
+            folder / "manifest.json",
+            {
+                "workload": "behaviors",
+                "format": FORMAT,
+                "source": {"format": source.format, "files": [str(file) for file in source.files]},
+                "target": tasks[0],
+                "behaviours": tasks,
+                "settings": {name: getattr(settings, name) for name in cut.shaped_by},
+                "rows": {"users": len(users), "items": len(items)},
+                "splits": sizes,
+                "split rule": cut.rule,
+                "fingerprints": {
+                    split: fingerprint(by_behaviour, users, items)
+                    for split, by_behaviour in splits.pairs.items()
+                },
+                "simulated": copy_truth(source.log.parent, folder),
+                "counts": dict(sorted(counts.items())),
+            },
+        )
+    return Store(out)
+
+
+@dataclass(frozen=True)
+class _Splits:
+    """The pairs of each split and behaviour by rows of the store, and the ids in these rows."""
+
+    users: pl.Series
+    items: pl.Series
+    pairs: dict[str, dict[str, Interactions]]
+
+
+def _cut(
+    source: Source,
+    log: Log,
+    pairs: Pairs,
+    target: str,
+    settings: Data,
+    bad: BadRows,
+    counts: Counter[str],
+    progress: Progress,
+) -> Cut:
+    """Divide the target's pairs as the data or the settings say."""
+    own = pairs.keys[target]
+    if source.test is not None:
+        given = {
+            split: held_out_keys(
+                list(interactions.pairs(file, target, bad, counts, progress)), split, log, pairs, counts
+            )
+            for split, file in (("test", source.test), ("validation", source.validation))
+            if file is not None
+        }
+        cut = as_given(own, given["test"], given.get("validation"), target, settings)
+        held_out = np.concatenate(list(given.values()))
+        counts[f"leaks removed from {target}"] = len(own) - len(minus(own, np.unique(held_out)))
+        return cut
+    if settings.split == "random":
+        return at_random(own, target, settings)
+    if pairs.times is None:
+        raise CounterpointError(
+            f"{source.log}: the log has no times, which data.split = 'last' needs; add a column time or set "
+            "data.split to 'random'."
+        )
+    return by_time(own, pairs.users_of(own), pairs.times, target, settings)
+
+
+def _guarded(pairs: Pairs, cut: Cut, tasks: Sequence[str], counts: Counter[str]) -> dict[str, Keys]:
+    """Return what trains: no auxiliary pair that is a target pair of validation or test (A.2)."""
+    held_out = np.union1d(cut.validation, cut.test)
+    train = {tasks[0]: cut.train}
+    for name in tasks[1:]:
+        train[name] = minus(pairs.keys[name], held_out)
+        counts[f"leaks removed from {name}"] = len(pairs.keys[name]) - len(train[name])
+    return train
+
+
+def _renumbered(pairs: Pairs, train: Mapping[str, Keys], cut: Cut, counts: Counter[str]) -> _Splits:
+    """Give rows to the users and items that train, and drop held-out pairs of others."""
+    met_users, met_items, trained_users, trained_items = (
+        np.zeros(len(ids), dtype=bool) for ids in (pairs.users, pairs.items) * 2
+    )
+    for name, own in pairs.keys.items():
+        met_users[pairs.users_of(own)] = met_items[pairs.items_of(own)] = True
+        trained_users[pairs.users_of(train[name])] = trained_items[pairs.items_of(train[name])] = True
+    counts["users"], counts["items"] = int(met_users.sum()), int(met_items.sum())
+    counts["users with training pairs"] = int(trained_users.sum())
+    counts["items with training pairs"] = int(trained_items.sum())
+    user_rows, item_rows = np.cumsum(trained_users) - 1, np.cumsum(trained_items) - 1
+
+    def matrix(own: Keys) -> Interactions:
+        users, items = user_rows[pairs.users_of(own)], item_rows[pairs.items_of(own)]
+        return Interactions.of_pairs(users, items, counts["users with training pairs"])
+
+    target = next(iter(train))
+    split_pairs = {"train": {name: matrix(own) for name, own in train.items()}}
+    for name, own in train.items():
+        counts[f"training pairs of {name}"] = len(own)
+    for split, own in (("validation", cut.validation), ("test", cut.test)):
+        known = trained_users[pairs.users_of(own)] & trained_items[pairs.items_of(own)]
+        counts[f"{split} {UNTRAINED}"] += len(own) - int(known.sum())
+        split_pairs[split] = {target: matrix(own[known])}
+    return _Splits(
+        pairs.users.filter(pl.Series(trained_users)),
+        pairs.items.filter(pl.Series(trained_items)),
+        split_pairs,
+    )
+
+
+def _refuse_empty(source: Source, sizes: Mapping[str, int], target: str, counts: Counter[str]) -> None:
+    """Refuse a store with an empty split."""
+    for split, size in sizes.items():
+        if size:
+            continue
+        dropped = counts[f"{split} {UNTRAINED}"]
+        why = f" ({dropped} {UNTRAINED} were dropped)" if dropped else ""
+        held = {"test": source.test, "validation": source.validation}.get(split)
+        if held is not None:
+            remedy = f"{held.name} must hold pairs of users and items that the log has"
+        elif source.test is not None:
+            remedy = "bring more, or set data.validation_share anew"
+        else:
+            remedy = "bring more, lower data.least_bought and data.least_buyers, or set the shares anew"
+        raise CounterpointError(
+            f"{held or source.log}: no {target} pair is left for {_USES[split]}{why}; {remedy}."
+        )
+
+
+_USES = {"train": "training", "validation": "validation", "test": "testing"}
+
+
+def _write(folder: Path, splits: _Splits) -> None:
+    """Write the ids and the pairs."""
+    pl.DataFrame({"user": splits.users}).write_parquet(folder / "users.parquet")
+    pl.DataFrame({"item": splits.items}).write_parquet(folder / "items.parquet")
+    arrays = folder / "arrays"
+    arrays.mkdir()
+    for split, by_behaviour in splits.pairs.items():
+        for number, pairs in enumerate(by_behaviour.values()):
+            stem = array_stem(split, number)
+            np.save(arrays / f"{stem}_offsets.npy", pairs.offsets)
+            np.save(arrays / f"{stem}_items.npy", pairs.items)
+
+
+def _may_be_replaced(folder: Path) -> bool:
+    """Return whether a folder is a store or empty."""
+    is_store = (folder / "manifest.json").is_file() and (folder / "arrays").is_dir()
+    return is_store or (folder.is_dir() and not any(folder.iterdir()))
+
+
+@contextmanager
+def _polars_errors() -> Iterator[None]:
+    """Turn what polars raises when it cannot write into the error that Python raises."""
+    try:
+        yield
+    except pl.exceptions.ComputeError as error:
+        raise OSError(str(error)) from error

@@ -1,0 +1,206 @@
+"""The prepared store: a log of behaviours on disk, split and numbered, memory-mapped."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import polars as pl
+from jaxtyping import Int
+
+from counterpoint.behaviors.recipe import BehaviorsRecipe
+from counterpoint.errors import CounterpointError, UsageError, nearest
+from counterpoint.files import read_json
+
+FORMAT = 1
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Pairs of one behaviour in one split: a CSR matrix without values.
+
+    Attributes:
+        offsets: where each user's items begin; one more at the end.
+        items: rows of items, ascending within each user, each once.
+    """
+
+    offsets: Int[np.ndarray, " users+1"]
+    items: Int[np.ndarray, " pairs"]
+
+    @classmethod
+    def of_pairs(
+        cls, users: Int[np.ndarray, " pairs"], items: Int[np.ndarray, " pairs"], how_many_users: int
+    ) -> Self:
+        """Return pairs that come in any order, those that repeat as one."""
+        width = int(items.max(initial=-1)) + 1
+        keys = users.astype(np.int64) * width + items
+        if (keys[1:] <= keys[:-1]).any():
+            keys = np.unique(keys)
+        owners, items = np.divmod(keys, max(width, 1))
+        offsets = np.zeros(how_many_users + 1, dtype=np.int64)
+        np.cumsum(np.bincount(owners, minlength=how_many_users), out=offsets[1:])
+        return cls(offsets, items.astype(np.int32))
+
+    @classmethod
+    def union(cls, several: Sequence["Interactions"]) -> Self:
+        """Return the pairs that are in any of ``several`` over the same users."""
+        users = np.concatenate([one.users() for one in several])
+        items = np.concatenate([one.items for one in several])
+        return cls.of_pairs(users, items, len(several[0].offsets) - 1)
+
+    def users(self) -> Int[np.ndarray, " pairs"]:
+        """Return the user of each pair."""
+        return np.repeat(np.arange(len(self.offsets) - 1, dtype=np.int32), self.counts())
+
+    def counts(self) -> Int[np.ndarray, " users"]:
+        """Return how many items each user has."""
+        return np.diff(self.offsets)
+
+    def of(self, user: int) -> Int[np.ndarray, " items"]:
+        """Return the items of one user."""
+        return self.items[self.offsets[user] : self.offsets[user + 1]]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+class Store:
+    """A prepared store, opened for reading; arrays are mapped, not loaded.
+
+    Users and items have rows from 0, ascending by id: those with a training pair of any behaviour.
+
+    Args:
+        path: its folder.
+
+    Attributes:
+        path: its folder.
+        manifest: what preparation did and counted.
+        target: the behaviour that is predicted for its own sake.
+        behaviours: the target, then the auxiliary ones.
+        user_count: rows of users.
+        item_count: rows of items.
+
+    Raises:
+        CounterpointError: it is no store, incomplete, or of another version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not (path / "manifest.json").is_file():
+            raise CounterpointError(f"{path}: not a prepared store; run counterpoint prepare first.")
+        self.manifest: dict[str, Any] = read_json(path / "manifest.json")
+        version = self.manifest.get("format")
+        if version != FORMAT or self.manifest.get("workload") != "behaviors":
+            raise CounterpointError(
+                f"{path}: a store of {self.manifest.get('workload', 'news')!r}, version {version}; this "
+                f"program reads 'behaviors', version {FORMAT}, here: prepare the data again."
+            )
+        self.target: str = self.manifest["target"]
+        self.behaviours: tuple[str, ...] = tuple(self.manifest["behaviours"])
+        self.user_count: int = self.manifest["rows"]["users"]
+        self.item_count: int = self.manifest["rows"]["items"]
+        self._opened: dict[tuple[str, str], Interactions] = {}
+
+    def require(self, recipe: BehaviorsRecipe) -> None:
+        """Refuse a recipe that the store was not made for."""
+        if recipe.target != self.target:
+            raise CounterpointError(
+                f"{self.path}: prepared for the target {self.target!r}, the recipe's is {recipe.target!r}; "
+                "prepare the data again or put the other first in tasks."
+            )
+        for task in recipe.tasks:
+            if task not in self.behaviours:
+                raise CounterpointError(
+                    f"{self.path}: prepared with {', '.join(self.behaviours)}, the recipe has the task "
+                    f"{task!r}{nearest(task, self.behaviours)}; prepare the data again or leave it out of "
+                    "tasks."
+                )
+        for name, made_with in self.manifest["settings"].items():
+            asked = getattr(recipe.data, name)
+            if asked != made_with:
+                raise CounterpointError(
+                    f"{self.path}: prepared with data.{name} = {made_with}, the recipe has {asked}; prepare "
+                    f"the data again or set data.{name}."
+                )
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What preparation counted."""
+        counts: dict[str, int] = self.manifest["counts"]
+        return counts
+
+    @cached_property
+    def user_ids(self) -> pl.Series:
+        """The id of each row of users, as in the data."""
+        return self._ids("user")
+
+    @cached_property
+    def item_ids(self) -> pl.Series:
+        """The id of each row of items, as in the data."""
+        return self._ids("item")
+
+    @cached_property
+    def user_rows(self) -> Mapping[str, int]:
+        """The row of each user's id, written as text."""
+        return _rows(self.user_ids)
+
+    @cached_property
+    def item_rows(self) -> Mapping[str, int]:
+        """The row of each item's id, written as text."""
+        return _rows(self.item_ids)
+
+    def interactions(self, split: str, behaviour: str) -> Interactions:
+        """Return the pairs of a behaviour: any that the store has in training, the target elsewhere.
+
+        Raises:
+            UsageError: there is no such split, or no such behaviour in it.
+            CounterpointError: an array is missing or cut short.
+        """
+        if split not in SPLITS:
+            raise UsageError(
+                f"no split is called {split!r}{nearest(split, SPLITS)}; known: {', '.join(SPLITS)}."
+            )
+        held = self.behaviours if split == "train" else (self.target,)
+        if behaviour not in held:
+            raise UsageError(
+                f"{self.path}: the {split} split has no pairs of {behaviour!r}"
+                f"{nearest(behaviour, held)}, only of {', '.join(held)}."
+            )
+        if (split, behaviour) not in self._opened:
+            stem = array_stem(split, self.behaviours.index(behaviour))
+            self._opened[split, behaviour] = Interactions(
+                self._array(f"{stem}_offsets"), self._array(f"{stem}_items")
+            )
+        return self._opened[split, behaviour]
+
+    def _ids(self, column: str) -> pl.Series:
+        file = self.path / f"{column}s.parquet"
+        try:
+            return pl.read_parquet(file, glob=False)[column]
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise CounterpointError(
+                f"{file}: missing or cut short ({' '.join(str(error).split())}); prepare the data again."
+            ) from error
+
+    def _array(self, name: str) -> Int[np.ndarray, " values"]:
+        try:
+            array: Int[np.ndarray, " values"] = np.load(
+                self.path / "arrays" / f"{name}.npy", mmap_mode="r", allow_pickle=False
+            )
+        except (OSError, ValueError) as error:
+            raise CounterpointError(
+                f"{self.path}: the array {name!r} is missing or cut short ({error}); prepare the data again."
+            ) from error
+        return array
+
+
+def array_stem(split: str, behaviour: int) -> str:
+    """Return how the arrays of a split and a behaviour begin; names of behaviours may not suit files."""
+    return f"{split}_{behaviour}"
+
+
+def _rows(ids: pl.Series) -> dict[str, int]:
+    return {name: row for row, name in enumerate(ids.cast(pl.String).to_list())}

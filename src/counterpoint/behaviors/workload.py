@@ -1,0 +1,132 @@
+"""The behaviors workload: what the commands and the training loop ask of it."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Literal, NoReturn
+
+import torch
+
+from counterpoint.behaviors.batches import TrainingBatches
+from counterpoint.behaviors.data.layout import find
+from counterpoint.behaviors.data.prepare import prepare as prepare_source
+from counterpoint.behaviors.data.store import FORMAT, Store
+from counterpoint.behaviors.evaluate import evaluate as evaluate_ranking
+from counterpoint.behaviors.network import BehaviorsNetwork
+from counterpoint.behaviors.recipe import BehaviorsRecipe
+from counterpoint.behaviors.recommend import BehaviorsRecommender
+from counterpoint.errors import CounterpointError, UsageError
+from counterpoint.evaluation.tables import Evaluated
+from counterpoint.files import cached_store, read_json, write_json
+from counterpoint.progress import Progress, silent
+from counterpoint.training.checkpoint import load_weights, save_weights
+from counterpoint.workload import Trainee
+
+recipe_type = BehaviorsRecipe
+
+
+def prepare(
+    data: Path,
+    recipe: BehaviorsRecipe,
+    *,
+    format_name: str | None,
+    out: Path | None,
+    on_bad_row: Literal["stop", "skip"],
+    progress: Progress,
+    model: Path | None = None,
+) -> Store:
+    """Return the prepared store of ``data``, made on first use; a trained ``model`` shapes nothing here.
+
+    Without ``out`` it stands in the cache, under a name that changes with the files and the settings that
+    shape a store.
+    """
+    if (data / "manifest.json").is_file():
+        store = Store(data)
+        store.require(recipe)
+        return store
+    source = find(data, format_name)
+    if out is None:
+        shaped_by = [FORMAT, source.format, recipe.data.model_dump(), recipe.tasks, on_bad_row]
+        out = cached_store(data, source.files, shaped_by)
+        if out.exists():
+            return Store(out)
+    return prepare_source(source, out, recipe.data, recipe.tasks, on_bad_row=on_bad_row, progress=progress)
+
+
+def trainee(recipe: BehaviorsRecipe, store: Store, progress: Progress = silent) -> Trainee:
+    """Return a fresh model with its batches; the recipe's seed decides all that is drawn."""
+    torch.manual_seed(recipe.training.seed)
+    model = BehaviorsNetwork(store.user_count, store.item_count, recipe.tasks, recipe.network)
+    batches = TrainingBatches(store, recipe)
+
+    def validate() -> dict[str, float]:
+        evaluated = evaluate_ranking(model, recipe, store, "validation", with_floors=False)
+        return {name: value for name, value in evaluated.record["metrics"].items() if value is not None}
+
+    def save(folder: Path) -> None:
+        save_weights(model, folder / "model.safetensors")
+        write_json(folder / "model.json", _identity(store))
+
+    return Trainee(
+        model,
+        batches,
+        target=recipe.target,
+        metric="ndcg@10",
+        validate=validate if store.manifest["splits"].get("validation") else None,
+        save=save,
+        facts={"training examples": batches.examples},
+    )
+
+
+def load(folder: Path, recipe: BehaviorsRecipe, store: Store) -> BehaviorsNetwork:
+    """Return the model in ``folder``, ready to score.
+
+    Raises:
+        CounterpointError: the folder is incomplete, or the store has other users or items: its vectors are
+            theirs alone.
+    """
+    if read_json(folder / "model.json") != _identity(store):
+        raise CounterpointError(
+            f"{store.path}: its users and items are not those that {folder} has vectors of; use the store that "
+            "the model was trained on, or train again."
+        )
+    model = BehaviorsNetwork(store.user_count, store.item_count, recipe.tasks, recipe.network)
+    load_weights(model, folder / "model.safetensors")
+    return model.eval()
+
+
+def evaluate(
+    model: BehaviorsNetwork, recipe: BehaviorsRecipe, store: Store, split: str, progress: Progress
+) -> Evaluated:
+    """Return metrics, floors, slices and counts of a split, and the metrics of every user."""
+    return evaluate_ranking(model, recipe, store, split, progress=progress)
+
+
+def submit(
+    model: BehaviorsNetwork,
+    recipe: BehaviorsRecipe,
+    store: Store,
+    split: str | None,
+    out: Path,
+    progress: Progress,
+) -> NoReturn:
+    """Refuse: none of these data sets has a form for submissions."""
+    raise UsageError(
+        "logs of behaviours have no form for submissions; counterpoint recommend RUN --all --out FILE writes "
+        "every user's best items."
+    )
+
+
+def recommender(
+    model: BehaviorsNetwork, recipe: BehaviorsRecipe, store: Store, folder: Path
+) -> BehaviorsRecommender:
+    """Return what ranks items for one user, or for all."""
+    return BehaviorsRecommender(model, recipe, store)
+
+
+def _identity(store: Store) -> dict[str, str | int]:
+    """Return what tells these users and items, in this order, from any others."""
+    digest = hashlib.sha256()
+    for ids in (store.user_ids, store.item_ids):
+        digest.update(json.dumps(ids.to_list()).encode())
+    return {"users": store.user_count, "items": store.item_count, "ids": digest.hexdigest()[:16]}

@@ -1,0 +1,284 @@
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from counterpoint.behaviors import evaluate as evaluation
+from counterpoint.behaviors import ranking
+from counterpoint.behaviors.data.layout import find
+from counterpoint.behaviors.data.prepare import prepare
+from counterpoint.behaviors.evaluate import evaluate, masked_pairs
+from counterpoint.behaviors.network import BehaviorsNetwork
+from counterpoint.behaviors.recipe import BehaviorsRecipe
+from counterpoint.behaviors.simulate import simulate
+from counterpoint.behaviors.truth import copy_truth
+from counterpoint.errors import CounterpointError, UsageError
+from counterpoint.evaluation.tables import OPTIMUM
+
+USERS, ITEMS = 60, 40
+METRICS = [f"{name}@{cutoff}" for cutoff in (10, 20) for name in ("ndcg", "recall", "precision")]
+FLOORS = ["random", "most bought", "bought together"]
+
+
+def recipe_of(*mask, tasks=("buy", "click")):
+    return BehaviorsRecipe(name="shop", tasks=tasks, ranking={"mask": mask})
+
+
+def network_of(store, recipe):
+    torch.manual_seed(5)
+    model = BehaviorsNetwork(store.user_count, store.item_count, recipe.tasks, recipe.network)
+    with torch.no_grad():
+        for table in (model.mlp_users, model.mlp_items, model.gmf_users, model.gmf_items):
+            table.weight.normal_()
+    return model
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """A log that brings its held-out pairs; user u059 bought nothing, the last users have no test pair."""
+    draw = np.random.default_rng(2)
+    behaviours = draw.choice(5, (USERS, ITEMS), p=[0.6, 0.1, 0.2, 0.05, 0.05])
+    behaviours[59] = np.where(behaviours[59] == 1, 2, behaviours[59])
+    behaviours[50:, :] = np.where(behaviours[50:, :] == 3, 0, behaviours[50:, :])
+    behaviours[0] = [1] + [2] * 1 + [0] * 36 + [3, 4]
+    folder = tmp_path_factory.mktemp("shop")
+    lines = {"train": ["user,item,behaviour"], "test": ["user,item"], "validation": ["user,item"]}
+    for user, item in np.argwhere(behaviours > 0):
+        kind = behaviours[user, item]
+        name = f"u{user:03},i{item:03}"
+        if kind in (1, 2):
+            lines["train"].append(f"{name},{'buy' if kind == 1 else 'click'}")
+        else:
+            lines["test" if kind == 3 else "validation"].append(name)
+    for file, rows in lines.items():
+        (folder / f"{file}.csv").write_text("\n".join(rows) + "\n")
+    recipe = recipe_of()
+    return prepare(find(folder), tmp_path_factory.mktemp("stores") / "shop", recipe.data, recipe.tasks)
+
+
+def ranked(store, model, user, hidden):
+    """All items but the hidden ones, sorted by the network's own logits."""
+    with torch.no_grad():
+        items = torch.arange(store.item_count)
+        logits = model.eval().logits(torch.full_like(items, user), items)[:, 0].tolist()
+    return sorted(set(range(store.item_count)) - set(hidden), key=lambda item: -logits[item])
+
+
+def looped(store, model, split, hidden):
+    """The metrics of every user, place by place; ``hidden(user)`` is left out."""
+    found = {name: [] for name in METRICS}
+    for user in range(store.user_count):
+        best = ranked(store, model, user, hidden(user))
+        relevant = set(store.interactions(split, "buy").of(user).tolist())
+        for cutoff in (10, 20):
+            places = [place for place, item in enumerate(best[:cutoff]) if item in relevant]
+            ideal = sum(1 / np.log2(place + 2) for place in range(min(cutoff, len(relevant))))
+            gain = sum(1 / np.log2(place + 2) for place in places)
+            values = {
+                "ndcg": gain / ideal if relevant else np.nan,
+                "recall": len(places) / len(relevant) if relevant else np.nan,
+                "precision": len(places) / cutoff if relevant else np.nan,
+            }
+            for name, value in values.items():
+                found[f"{name}@{cutoff}"].append(value)
+    return {name: np.array(values) for name, values in found.items()}
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+@pytest.mark.parametrize("mask", [(), ("validation",), ("auxiliary",), ("validation", "auxiliary")])
+def test_metrics_are_those_of_sorting_all_items_for_each_user(shop, split, mask):
+    recipe = recipe_of(*mask)
+    model = network_of(shop, recipe)
+    bought = shop.interactions("train", "buy")
+    clicked = shop.interactions("train", "click")
+    validated = shop.interactions("validation", "buy")
+
+    def hidden(user):
+        left_out = set(bought.of(user).tolist())
+        if "validation" in mask and split == "test":
+            left_out |= set(validated.of(user).tolist())
+        if "auxiliary" in mask:
+            left_out |= set(clicked.of(user).tolist())
+        return left_out
+
+    expected = looped(shop, model, split, hidden)
+    evaluated = evaluate(model, recipe, shop, split)
+    assert evaluated.record["unit"] == "users"
+    assert list(evaluated.record["metrics"]) == METRICS
+    for name, values in expected.items():
+        np.testing.assert_allclose(evaluated.per_unit[name], values, atol=1e-12)
+        assert evaluated.record["metrics"][name] == pytest.approx(np.nanmean(values))
+        low, high = evaluated.record["intervals"][name]
+        assert low < evaluated.record["metrics"][name] < high
+    assert 0 < np.nanmean(expected["recall@10"]) < 1
+
+
+def test_only_users_with_pairs_in_the_split_are_averaged_and_counted(shop):
+    evaluated = evaluate(network_of(shop, recipe_of()), recipe_of(), shop, "test")
+    wanted = shop.interactions("test", "buy")
+    scored = wanted.counts() > 0
+    assert 0 < scored.sum() < shop.user_count
+    for values in evaluated.per_unit.values():
+        np.testing.assert_array_equal(np.isnan(values), ~scored)
+    assert evaluated.record["counts"] == {
+        "users": shop.user_count,
+        "scored": scored.sum(),
+        "skipped (no buy in the split)": shop.user_count - scored.sum(),
+        "items": shop.item_count,
+        "buy pairs of the split": len(wanted),
+        "of them left out of the rankings, so never found": 0,
+    }
+    json.dumps(evaluated.record, allow_nan=False)
+
+
+def test_pairs_of_the_split_that_the_mask_hides_are_counted(shop):
+    recipe = recipe_of()
+    evaluated = evaluate(network_of(shop, recipe), recipe, shop, "train")
+    pairs = len(shop.interactions("train", "buy"))
+    assert evaluated.record["counts"]["of them left out of the rankings, so never found"] == pairs
+    assert evaluated.record["metrics"]["recall@20"] == 0
+
+
+def test_floors_stand_beside_with_values_for_every_user(shop):
+    evaluated = evaluate(network_of(shop, recipe_of()), recipe_of(), shop, "test")
+    assert list(evaluated.record["floors"]) == FLOORS
+    for name in FLOORS:
+        for metric in METRICS:
+            values = evaluated.per_unit[f"floor/{name}/{metric}"]
+            assert evaluated.record["floors"][name][metric] == pytest.approx(np.nanmean(values))
+    lost = [
+        name for name in FLOORS if any(f"the {name} floor" in each for each in evaluated.record["warnings"])
+    ]
+    worse = [
+        name
+        for name, floor in evaluated.record["floors"].items()
+        if any(evaluated.record["metrics"][metric] <= value for metric, value in floor.items())
+    ]
+    assert lost == worse
+
+
+def test_the_most_bought_floor_by_hand(shop):
+    evaluated = evaluate(network_of(shop, recipe_of()), recipe_of(), shop, "test")
+    bought, wanted = shop.interactions("train", "buy"), shop.interactions("test", "buy")
+    buyers = np.bincount(bought.items, minlength=shop.item_count)
+    recalls = evaluated.per_unit["floor/most bought/recall@10"]
+    for user in np.flatnonzero(wanted.counts()):
+        left = np.setdiff1d(np.arange(shop.item_count), bought.of(user))
+        limit = np.sort(buyers[left])[-10]
+        # Whatever becomes of the ties at the tenth place.
+        sure = np.isin(wanted.of(user), left[buyers[left] > limit]).mean()
+        possible = np.isin(wanted.of(user), left[buyers[left] >= limit]).mean()
+        assert sure - 1e-12 <= recalls[user] <= possible + 1e-12
+
+
+def test_slices_part_the_scored_users_by_what_they_bought(shop):
+    evaluated = evaluate(network_of(shop, recipe_of()), recipe_of(), shop, "validation")
+    bought = shop.interactions("train", "buy").counts()
+    scored = shop.interactions("validation", "buy").counts() > 0
+    slices = {name: part for name, part in evaluated.record["slices"].items() if name.startswith("users")}
+    assert len(slices) >= 3
+    for name, part in slices.items():
+        said = re.fullmatch(r"users with (\d+)(?: to (\d+))? training purchases?", name)
+        first, last = int(said[1]), int(said[2] or said[1])
+        inside = scored & (bought >= first) & (bought <= last)
+        assert part["users"] == inside.sum()
+        for metric in METRICS:
+            assert part[metric] == pytest.approx(evaluated.per_unit[metric][inside].mean())
+    assert sum(part["users"] for part in slices.values()) == (scored & (bought > 0)).sum()
+
+
+def test_users_without_training_purchases_are_a_slice_of_their_own(shop, monkeypatch):
+    monkeypatch.setattr(evaluation, "_SMALLEST_SLICE", 1)
+    evaluated = evaluate(network_of(shop, recipe_of()), recipe_of(), shop, "validation")
+    user = shop.user_rows["u059"]
+    part = evaluated.record["slices"]["users with no training purchases"]
+    assert part == {"users": 1, **{name: evaluated.per_unit[name][user] for name in METRICS}}
+
+
+def test_slices_part_the_pairs_by_the_buyers_of_their_items(shop):
+    model = network_of(shop, recipe_of())
+    evaluated = evaluate(model, recipe_of(), shop, "validation")
+    slices = {name: part for name, part in evaluated.record["slices"].items() if name.startswith("items")}
+    wanted = shop.interactions("validation", "buy")
+    buyers = np.bincount(shop.interactions("train", "buy").items, minlength=shop.item_count)[wanted.items]
+    limit = int(np.median(buyers))
+    assert list(slices) == [
+        f"items with at most {limit} training buyers",
+        f"items with more than {limit} training buyers",
+    ]
+    bought = shop.interactions("train", "buy")
+    for part, inside in zip(slices.values(), (buyers <= limit, buyers > limit), strict=True):
+        recalls = []
+        for user in np.unique(wanted.users()[inside]):
+            relevant = wanted.items[inside & (wanted.users() == user)]
+            first = ranked(shop, model, user, bought.of(user).tolist())[:10]
+            recalls.append(np.isin(relevant, first).mean())
+        assert part["users"] == len(recalls)
+        assert part["recall@10"] == pytest.approx(np.mean(recalls))
+        assert set(part) == {"users", "recall@10", "recall@20"}
+
+
+def test_validation_while_training_has_metrics_alone_and_leaves_the_mode_alone(shop):
+    model = network_of(shop, recipe_of())
+    whole = evaluate(model, recipe_of(), shop, "validation")
+    for training in (True, False):
+        model.train(training)
+        quick = evaluate(model, recipe_of(), shop, "validation", with_floors=False)
+        assert model.training is training
+        assert quick.record == {
+            "split": "validation",
+            "unit": "users",
+            "metrics": whole.record["metrics"],
+        }
+        assert list(quick.per_unit) == METRICS
+
+
+def test_screened_users_have_the_same_metrics(shop, monkeypatch):
+    model = network_of(shop, recipe_of())
+    plain = evaluate(model, recipe_of(), shop, "test", with_floors=False)
+    monkeypatch.setattr(ranking, "_FEW_ITEMS", 0)
+    monkeypatch.setattr(ranking, "bf16_is_fast", lambda device: True)
+    screened = evaluate(model, recipe_of(), shop, "test", with_floors=False)
+    assert screened.record == plain.record
+
+
+def test_a_split_without_pairs_has_no_values(shop, monkeypatch):
+    nobody = shop.interactions("test", "buy")
+    empty = type(nobody)(np.zeros_like(nobody.offsets), nobody.items[:0])
+    monkeypatch.setitem(shop._opened, ("test", "buy"), empty)
+    record = evaluate(network_of(shop, recipe_of()), recipe_of(), shop, "test").record
+    assert record["metrics"] == dict.fromkeys(METRICS)
+    assert record["intervals"] == record["slices"] == {}
+    assert record["counts"]["scored"] == 0
+
+
+def test_an_unknown_split_or_a_network_that_diverged_is_one_sentence(shop):
+    model = network_of(shop, recipe_of())
+    with pytest.raises(UsageError, match=r"no split is called 'tset' \(did you mean 'test'\?\)"):
+        evaluate(model, recipe_of(), shop, "tset")
+    with torch.no_grad():
+        model.towers["buy"][0].bias.fill_(torch.inf)
+    with pytest.raises(CounterpointError, match="check that training did not diverge before ranking with it"):
+        evaluate(model, recipe_of(), shop, "test")
+
+
+def test_masks_leave_validation_pairs_in_while_validating(shop):
+    masked = masked_pairs(recipe_of("validation"), shop, "validation")
+    assert len(masked) == len(shop.interactions("train", "buy"))
+    masked = masked_pairs(recipe_of("validation"), shop, "test")
+    assert len(masked) == len(shop.interactions("train", "buy")) + len(shop.interactions("validation", "buy"))
+
+
+def test_the_optimum_of_simulated_data_stands_among_the_floors_and_above_them(tmp_path):
+    simulate(tmp_path / "shop", users=1_500, items=400, seed=5)
+    recipe = BehaviorsRecipe(name="shop", data={"least_bought": 1, "least_buyers": 1})
+    store = prepare(find(tmp_path / "shop"), tmp_path / "store", recipe.data, recipe.tasks)
+    if not (store.path / "truth").is_dir():
+        copy_truth(tmp_path / "shop", store.path)
+    record = evaluate(network_of(store, recipe), recipe, store, "test").record
+    assert list(record["floors"]) == [*FLOORS, OPTIMUM]
+    best = record["floors"][OPTIMUM]["ndcg@10"]
+    assert all(record["floors"][name]["ndcg@10"] < best for name in FLOORS)
+    assert record["floors"]["random"]["recall@20"] == pytest.approx(20 / store.item_count, abs=0.02)
