@@ -1,9 +1,11 @@
 import json
+import shutil
 
+import polars as pl
 import pytest
 
-from counterpoint.errors import CounterpointError
-from counterpoint.files import new_file, new_folder, read_json, write_json
+from counterpoint.errors import CounterpointError, UsageError
+from counterpoint.files import new_file, new_folder, new_store, read_json, write_json
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -83,3 +85,31 @@ def test_reading_what_is_not_there_or_not_json(content, message, tmp_path):
         (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(CounterpointError, match=message):
         read_json(tmp_path / "a.json")
+
+
+def test_a_store_replaces_a_store_or_nothing(tmp_path):
+    target = tmp_path / "store"
+    target.mkdir()
+    for content in ("first", "second"):
+        with new_store(target) as folder:
+            (folder / "arrays").mkdir()
+            (folder / "manifest.json").write_text(content)
+    assert (target / "manifest.json").read_text() == "second"
+
+    shutil.rmtree(target / "arrays")
+    (tmp_path / "letter").write_text("keep me")
+    for other in (target, tmp_path / "letter"):
+        with pytest.raises(
+            UsageError, match=f"{other.name}: there is something else already; choose another --out"
+        ):
+            new_store(other).__enter__()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["letter", "store"]
+
+
+def test_what_polars_cannot_write_is_a_disk_error(tmp_path):
+    with (
+        pytest.raises(CounterpointError, match=r"store: writing failed \(no space\); free some space"),
+        new_store(tmp_path / "store"),
+    ):
+        raise pl.exceptions.ComputeError("no space")
+    assert list(tmp_path.iterdir()) == []

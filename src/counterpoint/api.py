@@ -115,7 +115,7 @@ def train(
     started = resume and (folder / "run.json").is_file()
     if started:
         run = Run.open(folder)
-        resolved = _recipe_of(run)
+        resolved = recipe_of(run)
         if run.done:
             return run
     else:
@@ -272,7 +272,7 @@ def _facts(run: Run, trainee: workload.Trainee, fitted: "Fitted") -> dict[str, A
 def _opened(run: str | Path, data: str | Path | None, progress: Progress) -> tuple[Run, Recipe, Any, Any]:
     """Return a run with its recipe, its model and the store."""
     opened = Run.open(Path(run))
-    resolved = _recipe_of(opened)
+    resolved = recipe_of(opened)
     place = workload.find(resolved.workload)
     where = Path(data) if data is not None else Path(opened.facts["store"]["path"])
     if data is None and not where.exists():
@@ -284,8 +284,8 @@ def _opened(run: str | Path, data: str | Path | None, progress: Progress) -> tup
     return opened, resolved, place.load(folder, resolved, store), store
 
 
-def _recipe_of(run: Run) -> Recipe:
-    """Return the recipe that a run was made with."""
+def recipe_of(run: Run) -> Recipe:
+    """Return the recipe that a run was made with; keys that it did not know yet have their defaults."""
     table = run.recipe_table()
     return recipes.validate(
         table, workload.find(str(table.get("workload"))).recipe_type, run.path / "recipe.toml"

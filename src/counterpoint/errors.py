@@ -31,6 +31,11 @@ class BadRowError(CounterpointError):
         super().__init__(f"{file}, line {line}, field {field!r}: {problem}; {remedy}.")
 
 
+def on_one_line(error: Exception) -> str:
+    """Return what an exception of another library says, without its line breaks."""
+    return " ".join(str(error).split())
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the closest known name, or nothing when none is close."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

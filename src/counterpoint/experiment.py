@@ -281,7 +281,8 @@ def _refuse_another(folder: Path, recipe: Recipe, manifest: Mapping[str, Any]) -
     if not (folder / "run.json").is_file():
         return
     run = Run.open(folder)
-    difference = recipe_difference(run.recipe_table(), tomllib.loads(recipes.to_toml(recipe)), _TEXTS)
+    theirs, ours = (tomllib.loads(recipes.to_toml(each)) for each in (api.recipe_of(run), recipe))
+    difference = recipe_difference(theirs, ours, _TEXTS)
     difference = difference or data_difference(run.facts["store"]["manifest"], manifest)
     if difference is not None:
         raise UsageError(

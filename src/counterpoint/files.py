@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from counterpoint.errors import CounterpointError
+from counterpoint.errors import CounterpointError, UsageError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -72,6 +72,37 @@ def new_folder(target: Path) -> Iterator[Path]:
             _replace(target, temporary)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def new_store(target: Path) -> Iterator[Path]:
+    """Yield a temporary folder as `new_folder` does, for a prepared store; nothing else is replaced by one.
+
+    Raises:
+        UsageError: ``target`` holds something that is not a store.
+        CounterpointError: writing failed.
+    """
+    if target.exists() and not _may_be_replaced(target):
+        raise UsageError(f"{target}: there is something else already; choose another --out.")
+    with new_folder(target) as folder, _polars_errors():
+        yield folder
+
+
+def _may_be_replaced(folder: Path) -> bool:
+    """Return whether a folder is a store or empty."""
+    is_store = (folder / "manifest.json").is_file() and (folder / "arrays").is_dir()
+    return is_store or (folder.is_dir() and not any(folder.iterdir()))
+
+
+@contextmanager
+def _polars_errors() -> Iterator[None]:
+    """Turn what polars raises when it cannot write into the error that Python raises."""
+    import polars as pl
+
+    try:
+        yield
+    except pl.exceptions.ComputeError as error:
+        raise OSError(str(error)) from error
 
 
 def _replace(target: Path, new: Path) -> None:

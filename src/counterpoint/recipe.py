@@ -132,12 +132,13 @@ class Recipe(Section):
 AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 
 
-def builtin_names() -> list[str]:
-    """Return the names of the built-in recipes."""
+def builtin_names(workload: str | None = None) -> list[str]:
+    """Return the names of the built-in recipes, of one workload or of all."""
     folder = resources.files("counterpoint.recipes")
-    return sorted(
+    names = sorted(
         entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")
     )
+    return [name for name in names if workload is None or read_table(name)["workload"] == workload]
 
 
 def read_table(recipe: str | Path) -> dict[str, Any]:

@@ -259,7 +259,7 @@ def test_an_unknown_split_or_a_network_that_diverged_is_one_sentence(shop):
     with pytest.raises(UsageError, match=r"no split is called 'tset' \(did you mean 'test'\?\)"):
         evaluate(model, recipe_of(), shop, "tset")
     with torch.no_grad():
-        model.towers["buy"][0].bias.fill_(torch.inf)
+        model.tower("buy")[0].bias.fill_(torch.inf)
     with pytest.raises(CounterpointError, match="check that training did not diverge before ranking with it"):
         evaluate(model, recipe_of(), shop, "test")
 

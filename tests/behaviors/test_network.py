@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -7,6 +8,7 @@ from torch import nn
 from counterpoint import balance
 from counterpoint.behaviors.batches import PairBatch
 from counterpoint.behaviors.network import BehaviorsNetwork, Dropout
+from counterpoint.behaviors.ranking import NetworkScorer
 from counterpoint.behaviors.recipe import Network
 from counterpoint.training.checkpoint import load_weights, save_weights
 
@@ -40,7 +42,7 @@ def by_hand(model, user, item, task):
         hidden = (state[f"mlp.{place}.weight"] @ hidden + state[f"mlp.{place}.bias"]).clamp(min=0)
     product = state["gmf_users.weight"][user] * state["gmf_items.weight"][item]
     shared = torch.cat((product, hidden))
-    tower = f"towers.{task}"
+    tower = f"towers.{TASKS.index(task)}"
     hidden = (state[f"{tower}.0.weight"] @ shared + state[f"{tower}.0.bias"]).clamp(min=0)
     return float(state[f"{tower}.3.weight"][0] @ hidden + state[f"{tower}.3.bias"][0])
 
@@ -90,8 +92,8 @@ def test_the_defaults_are_the_papers_sizes():
         "mlp.3": (16, 32),
         "mlp.6": (8, 16),
         **{
-            f"towers.{task}.{place}": shape
-            for task in TASKS
+            f"towers.{number}.{place}": shape
+            for number in range(len(TASKS))
             for place, shape in ((0, (64, 72)), (3, (32, 64)), (6, (1, 32)))
         },
     }
@@ -103,8 +105,25 @@ def test_the_defaults_are_the_papers_sizes():
 
 def test_towers_may_be_a_single_layer(network, batch):
     model = network(towers=())
-    assert model.towers["buy"][0].weight.shape == (1, 7)
+    assert model.tower("buy")[0].weight.shape == (1, 7)
     assert model.logits(batch.users, batch.items).shape == (20, 3)
+
+
+# What holds modules may itself have such attributes, and a dot cannot stand in a module's name.
+@pytest.mark.parametrize(
+    "names", [("view.detail", "items", "type"), ("", "0", "training"), ("1", "0", "pop")]
+)
+def test_a_behaviour_may_have_any_name(network, batch, names, tmp_path):
+    plain, named = spread(network()), network(tasks=names).eval()
+    save_weights(plain, tmp_path / "model.safetensors")
+    load_weights(named, tmp_path / "model.safetensors")
+    assert tuple(named.losses(batch)) == names
+    for name, task in zip(names, TASKS, strict=True):
+        assert torch.equal(named.losses(batch)[name], plain.losses(batch)[task])
+        assert named.tower(name)[0].weight.equal(plain.tower(task)[0].weight)
+    found = NetworkScorer(named, names[1]).scores(np.arange(4))
+    assert torch.equal(found, NetworkScorer(plain, TASKS[1]).scores(np.arange(4)))
+    assert not torch.equal(found, NetworkScorer(named, names[2]).scores(np.arange(4)))
 
 
 @pytest.mark.parametrize(("tables", "count"), [("separate", 4), ("common", 2)])

@@ -147,6 +147,17 @@ def test_a_run_that_differs_is_refused_before_any_work(compared, command, site, 
     assert times(out) == before
 
 
+def test_a_run_older_than_a_key_of_the_recipe_has_its_default(compared, command, site, quick):
+    out, _ = compared
+    recipe = out / "bert-seed0" / "recipe.toml"
+    kept = recipe.read_text()
+    recipe.write_text(kept.replace('decay = "linear"\n', ""))
+    assert recipe.read_text() != kept
+    said = command("compare", "bert", "mtrec", "--data", site, "--seeds", 2, "--out", out, *quick)
+    recipe.write_text(kept)
+    assert said.code == 0, said.err
+
+
 def test_other_data_is_refused(compared, command, small_mind, quick):
     out, _ = compared
     said = sentence(command("compare", "bert", "mtrec", "--data", small_mind, "--out", out, *quick), 2)

@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from counterpoint.encoders import packing, pretrained
+from counterpoint.encoders import packing
 from counterpoint.encoders.pretrained import PretrainedEncoder
 from counterpoint.encoders.tokens import Texts
+from counterpoint.precision import bf16_is_fast
 
 PACKED = ["bert", "roberta", "xlm-roberta", "distilbert", "electra"]
 BY_LENGTH = ["deberta-v2", "mpnet", "modernbert"]
@@ -106,7 +107,7 @@ def test_auto_precision_follows_the_processor(make_model, titles, monkeypatch):
     encoder.precision = "auto"
     for capability, half in (({"avx512_bf16": True}, True), ({"bf16": True}, True), ({"avx2": True}, False)):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda capability=capability: capability)
-        assert pretrained.bf16_is_fast(torch.device("cpu")) is half
+        assert bf16_is_fast(torch.device("cpu")) is half
         assert torch.equal(encoder(titles)[1], exact) is not half
 
 

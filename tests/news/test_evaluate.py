@@ -134,7 +134,7 @@ def test_validation_costs_no_floors_and_no_randomness(simulated, make_recipe, mo
     model = model_of(simulated, recipe).train()
     state = torch.get_rng_state()
     first, second = (evaluate(model, recipe, simulated, "validation", with_floors=False) for _ in range(2))
-    assert set(first.record) == {"split", "metrics"}
+    assert set(first.record) == {"split", "unit", "metrics"}
     assert first.record == second.record
     assert model.training
     assert torch.equal(torch.get_rng_state(), state)
@@ -198,7 +198,7 @@ def test_a_record_holds_all_that_a_report_needs_and_no_nan(
     store, recipe = store_of(small_mind), make_recipe()
     record = evaluate(model_of(store, recipe), recipe, store, split).record
     assert set(record) == {
-        *("split", "metrics", "intervals", "floors", "slices", "editorial", "counts", "warnings")
+        *("split", "unit", "metrics", "intervals", "floors", "slices", "editorial", "counts", "warnings")
     }
     assert set(record["metrics"]) == {*official_names(), "category/accuracy", "entities/f1"}
     assert set(record["intervals"]) == official_names()

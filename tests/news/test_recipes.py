@@ -21,7 +21,7 @@ from counterpoint.news.simulate_ebnerd import simulate_ebnerd
 from counterpoint.progress import silent
 from counterpoint.recipe import builtin_names
 
-NAMES = builtin_names()
+NAMES = builtin_names("news")
 SMALL = [
     "training.precision=fp32",
     "training.batch_size=8",

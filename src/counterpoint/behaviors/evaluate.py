@@ -11,9 +11,9 @@ from counterpoint.behaviors.network import BehaviorsNetwork
 from counterpoint.behaviors.ranking import Scorer, listed, scorer_of, top_items
 from counterpoint.behaviors.recipe import BehaviorsRecipe
 from counterpoint.behaviors.truth import true_scorer
-from counterpoint.evaluation.significance import bootstraps
 from counterpoint.evaluation.tables import OPTIMUM, Evaluated, Evaluation, floor_warnings
 from counterpoint.evaluation.topk import CUTOFFS, topk_metrics
+from counterpoint.evaluation.units import intervals
 from counterpoint.progress import Progress, named, silent
 
 _DEPTH = max(CUTOFFS)
@@ -65,7 +65,7 @@ def evaluate(
         first, _ = top_items(rival, users, masked, _DEPTH, progress=named(progress, name))
         rivals[name] = _metrics(first, users, wanted)
     hidden = len(wanted) + len(masked) - len(Interactions.union((wanted, masked)))
-    record["intervals"] = _intervals(metrics)
+    record["intervals"] = intervals(metrics)
     record["floors"] = {name: _means(floor) for name, floor in rivals.items()}
     record["slices"] = _user_slices(metrics, bought.counts()) | _item_slices(top, users, wanted, bought)
     record["counts"] = {
@@ -123,14 +123,6 @@ def _means(metrics: Mapping[str, Float[np.ndarray, " users"]]) -> dict[str, floa
 def _scored(metrics: Mapping[str, Float[np.ndarray, " users"]]) -> Bool[np.ndarray, " users"]:
     scored: Bool[np.ndarray, " users"] = ~np.isnan(next(iter(metrics.values())))
     return scored
-
-
-def _intervals(metrics: _Metrics) -> dict[str, tuple[float, float]]:
-    """Return the 95 % bootstrap interval of each metric, the users drawn anew."""
-    if not _scored(metrics).any():
-        return {}
-    intervals = bootstraps(np.stack(list(metrics.values()), axis=1), resamples=1000)
-    return {name: (found.low, found.high) for name, found in zip(metrics, intervals, strict=True)}
 
 
 def _user_slices(

@@ -43,14 +43,15 @@ class BehaviorsNetwork(nn.Module):
         self.gmf_items = self.mlp_items if common else _table(items, settings)
         self.mlp = nn.Sequential(*_layers(2 * settings.size, settings.mlp, settings.dropout))
         shared = settings.size + settings.mlp[-1]
-        self.towers = nn.ModuleDict({task: _tower(shared, settings) for task in tasks})
+        # By number: names of behaviours come from logs, and not all can name a module.
+        self.towers = nn.ModuleList(_tower(shared, settings) for _ in tasks)
 
     def losses(self, batch: PairBatch) -> dict[str, Float[Tensor, ""]]:
         """Return each task's cross-entropy, the mean over the pairs."""
         shared = self._shared(batch.users, batch.items)
         return {
-            task: binary_cross_entropy_with_logits(self.towers[task](shared)[:, 0], labels)
-            for task, labels in zip(self.tasks, batch.labels.unbind(1), strict=True)
+            task: binary_cross_entropy_with_logits(tower(shared)[:, 0], labels)
+            for task, tower, labels in zip(self.tasks, self.towers, batch.labels.unbind(1), strict=True)
         }
 
     def logits(
@@ -58,7 +59,11 @@ class BehaviorsNetwork(nn.Module):
     ) -> Float[Tensor, "pairs tasks"]:
         """Return the logit of each task for pairs of a user and an item."""
         shared = self._shared(users, items)
-        return torch.cat([self.towers[task](shared) for task in self.tasks], dim=1)
+        return torch.cat([tower(shared) for tower in self.towers], dim=1)
+
+    def tower(self, task: str) -> nn.Module:
+        """Return the layers that are a task's own."""
+        return self.towers[self.tasks.index(task)]
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
         """Yield the tables and the layers below the towers."""

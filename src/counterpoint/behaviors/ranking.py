@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from counterpoint.behaviors.data.store import Interactions
 from counterpoint.behaviors.network import BehaviorsNetwork
-from counterpoint.encoders.pretrained import bf16_is_fast
 from counterpoint.errors import CounterpointError
+from counterpoint.precision import bf16_is_fast
 from counterpoint.progress import Progress, silent
 
 _USERS = 32  # ranked at once: their scores, their order and their tower's layer stay small
@@ -258,7 +258,7 @@ class _Weights:
         tables = model.mlp_users, model.mlp_items, model.gmf_users, model.gmf_items
         users, items, gmf_users, gmf_items = (table.weight.detach().float() for table in tables)
         first, *mlp = _linear_layers(model.mlp)
-        tower = _linear_layers(model.towers[task])
+        tower = _linear_layers(model.tower(task))
         layers = (parameter for layer in (first, *mlp, *tower) for parameter in layer)
         for weights in (users, items, gmf_users, gmf_items, *layers):
             if not weights.isfinite().all():

@@ -87,8 +87,8 @@ def load(folder: Path, recipe: BehaviorsRecipe, store: Store) -> BehaviorsNetwor
     """
     if read_json(folder / "model.json") != _identity(store):
         raise CounterpointError(
-            f"{store.path}: its users and items are not those that {folder} has vectors of; use the store that "
-            "the model was trained on, or train again."
+            f"{store.path}: its users and items are not those that {folder} has vectors of; use the store "
+            "that the model was trained on, or train again."
         )
     model = BehaviorsNetwork(store.user_count, store.item_count, recipe.tasks, recipe.network)
     load_weights(model, folder / "model.safetensors")

@@ -50,10 +50,10 @@ def recommend(
         for name, value in {
             "history": None if history is None else _ids(history),
             "candidates": None if candidates is None else _ids(candidates),
-            "articles": _titles(article or []),
+            "articles": _titles(article) if article else None,
             "user": user,
         }.items()
-        if value
+        if value is not None
     }
     known = {"history", "candidates", "articles"} if of_news else {"user"}
     strange = sorted(set(asked) - (set() if everybody else known))

@@ -23,6 +23,7 @@ from counterpoint.encoders.blocks import (
 from counterpoint.encoders.packing import first_position, pack_attention, packed_states, states_by_length
 from counterpoint.encoders.tokens import Texts, Tokenizer
 from counterpoint.errors import CounterpointError, UsageError
+from counterpoint.precision import bf16_is_fast
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -260,19 +261,6 @@ class PretrainedEncoder(nn.Module):
         """Return the context in which matrices are multiplied in the encoder's precision."""
         device = texts.tokens.device
         return torch.autocast(device.type, torch.bfloat16, enabled=self.halves(device))
-
-
-def bf16_is_fast(device: torch.device) -> bool:
-    """Return whether ``device`` multiplies bfloat16 matrices in hardware, not by emulation.
-
-    A PyTorch too old to name a processor's instructions gets float32 there.
-    """
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type == "cpu":
-        can: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-        return any(bool(can.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-    return False
 
 
 def _load_model(

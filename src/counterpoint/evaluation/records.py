@@ -155,7 +155,7 @@ def read_per_unit(folder: Path, split: str) -> dict[str, Float[np.ndarray, " uni
     """
     path = folder / f"evaluation-{split}.parquet"
     try:
-        table = pl.read_parquet(path, glob=False).drop("unit")
+        table = pl.read_parquet(path, glob=False)[:, 1:]  # the first are the units' numbers
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = str(error).splitlines()[0]
         raise CounterpointError(

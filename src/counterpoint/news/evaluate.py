@@ -1,15 +1,13 @@
 """Evaluation by impression: metrics, and beside them floors, slices, editorial measures and counts."""
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from counterpoint.evaluation.impressions import METRICS, Ranking, impression_metrics, ranks
-from counterpoint.evaluation.significance import paired_bootstrap
+from counterpoint.evaluation.impressions import Ranking, impression_metrics, ranks
 from counterpoint.evaluation.tables import Evaluation, floor_warnings
+from counterpoint.evaluation.units import intervals, told
 from counterpoint.news.context import Context
 from counterpoint.news.data.store import UNKNOWN, Impressions, Store
 from counterpoint.news.features import FeatureReader
@@ -97,7 +95,7 @@ def evaluate(
     record: Evaluation = {
         "split": split,
         "unit": "impressions",
-        "metrics": _told({**ranking.metrics, **auxiliary}),
+        "metrics": told({**ranking.metrics, **auxiliary}),
     }
     rivals: dict[str, Ranking] = {}
     if with_floors:
@@ -109,10 +107,10 @@ def evaluate(
             for name, values in others.items()
         }
         measures = editorial_measures({"model": ranked, **others}, store, shown, recipe, earlier, contents)
-        record["intervals"] = _intervals(ranking)
-        record["floors"] = {name: _told(rival.metrics) for name, rival in rivals.items()}
+        record["intervals"] = intervals(ranking.per_impression)
+        record["floors"] = {name: told(rival.metrics) for name, rival in rivals.items()}
         record["slices"] = slices(ranking, store, shown, seen_in_training(store))
-        record["editorial"] = {name: _told(values) for name, values in measures.items()}
+        record["editorial"] = {name: told(values) for name, values in measures.items()}
         record["counts"] = {
             "impressions": len(shown),
             "scored": ranking.scored,
@@ -151,18 +149,6 @@ def _auxiliary(
     return metrics
 
 
-def _intervals(ranking: Ranking) -> dict[str, tuple[float, float]]:
-    """Return the 95 % bootstrap interval of each metric."""
-    if not ranking.scored:
-        return {}
-    intervals = {}
-    for metric in METRICS:
-        values = ranking.per_impression[metric]
-        interval = paired_bootstrap(values, np.zeros_like(values), resamples=1000)
-        intervals[metric] = (interval.low, interval.high)
-    return intervals
-
-
 def _strangers(model: Recommender, store: Store) -> list[str]:
     """Return a sentence for each kind of name that the model does not know."""
     sentences = []
@@ -176,11 +162,6 @@ def _strangers(model: Recommender, store: Store) -> list[str]:
                 f"{', …' if len(strangers) > 5 else ''}): their articles count as having none."
             )
     return sentences
-
-
-def _told(metrics: Mapping[str, float]) -> dict[str, float | None]:
-    """Return metrics as files hold them: nothing where there was nothing to measure."""
-    return {name: None if math.isnan(value) else value for name, value in metrics.items()}
 
 
 def _ties(scores: Float[np.ndarray, " candidates"], shown: Impressions) -> int:

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from shop_logs import write, write_csv
 
-from counterpoint.behaviors.data import rows
+from counterpoint import rows
 from counterpoint.behaviors.data.layout import find
 from counterpoint.behaviors.data.prepare import prepare
 from counterpoint.behaviors.data.store import Store

@@ -3,7 +3,7 @@ import json
 import pytest
 from shop_logs import by_id, contents, write, write_csv
 
-from counterpoint.behaviors.data import rows
+from counterpoint import rows
 from counterpoint.behaviors.data.layout import find
 from counterpoint.behaviors.data.prepare import prepare
 from counterpoint.behaviors.recipe import Data

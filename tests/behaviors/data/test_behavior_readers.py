@@ -7,10 +7,11 @@ import polars as pl
 import pytest
 from shop_logs import write, write_csv
 
-from counterpoint.behaviors.data import ijcai15, interactions, rows, userbehavior
-from counterpoint.behaviors.data.rows import BadRows
+from counterpoint import rows
+from counterpoint.behaviors.data import ijcai15, interactions, userbehavior
 from counterpoint.errors import BadRowError, CounterpointError
 from counterpoint.progress import silent
+from counterpoint.rows import BadRows
 
 HEADER = "user,item,behaviour,time"
 
@@ -216,7 +217,7 @@ def test_a_malformed_line_of_json(line, field, problem, tmp_path):
 
 
 def test_a_malformed_row_of_parquet_is_named_by_its_number(tmp_path, monkeypatch):
-    monkeypatch.setattr(rows, "BLOCK_ROWS", 2)
+    monkeypatch.setattr(interactions, "PARQUET_ROWS", 2)
     file = tmp_path / "train.parquet"
     table = {"user": [1, 2, 3, -4, 5], "item": ["a", "b", None, "d", "e"], "behaviour": ["buy"] * 5}
     pl.DataFrame(table).write_parquet(file)

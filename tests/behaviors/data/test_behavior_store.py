@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pytest
 from shop_logs import write_csv
@@ -7,6 +5,7 @@ from shop_logs import write_csv
 from counterpoint.behaviors.data.store import FORMAT, Store
 from counterpoint.behaviors.recipe import BehaviorsRecipe
 from counterpoint.errors import CounterpointError, UsageError
+from counterpoint.files import write_json
 
 TASKS = ("buy", "click")
 # Every user clicks and buys the items 1 to 6, each in an order of their own; what nobody buys falls out.
@@ -104,12 +103,24 @@ def test_a_store_refuses_other_recipes(asked, message, store):
         store.require(asked)
 
 
-@pytest.mark.parametrize("changes", [{"format": FORMAT - 1}, {"workload": "news", "format": 2}])
-def test_a_store_of_another_version_is_refused(changes, store):
-    file = store.path / "manifest.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
-    with pytest.raises(CounterpointError, match=r"this program reads 'behaviors', version 1, here: prepare"):
+def test_a_store_of_another_version_is_refused(store):
+    write_json(store.path / "manifest.json", {**store.manifest, "format": FORMAT - 1})
+    with pytest.raises(
+        CounterpointError, match="a store of version 0, this program reads version 1; prepare"
+    ):
         Store(store.path)
+
+
+def test_a_store_of_news_is_refused_whatever_its_version(store):
+    plain = {name: value for name, value in store.manifest.items() if name != "workload"}
+    for manifest in ({**plain, "workload": "news"}, plain):
+        write_json(store.path / "manifest.json", manifest)
+        with pytest.raises(CounterpointError) as caught:
+            Store(store.path)
+        assert str(caught.value) == (
+            f"{store.path}: a prepared store of the workload 'news', the recipe is of 'behaviors'; choose a "
+            "recipe of the same workload or other data."
+        )
 
 
 def test_a_damaged_store_is_told_in_one_sentence(store, tmp_path):

@@ -107,6 +107,12 @@ def test_the_first_bad_row_is_named_and_all_are_set_aside(mind_folder, prepared)
     assert store.counts["impressions"] == 20
 
 
+def test_of_bad_rows_the_first_in_the_file_is_named_whatever_is_wrong_with_it(mind_folder, prepared):
+    behaviors = [BEHAVIORS[0], BEHAVIORS[1].rpartition("\t")[0] + "\t ", BEHAVIORS[2].replace("AM", "XM")]
+    with pytest.raises(BadRowError, match="line 2, field 'candidates': there are none"):
+        prepared(mind_folder("mind", behaviors=behaviors))
+
+
 @pytest.mark.parametrize("file", ["news.tsv", "behaviors.tsv"])
 def test_bytes_that_are_not_utf8(file, small_mind, prepared):
     raw = (small_mind / file).read_bytes().split(b"\n")

@@ -32,6 +32,25 @@ def test_a_store_of_another_version_is_refused(small_mind, prepared):
         Store(store.path)
 
 
+def test_a_store_of_another_workload_is_refused(small_mind, prepared):
+    store = prepared(small_mind)
+    write_json(store.path / "manifest.json", {**store.manifest, "workload": "behaviors", "format": 1})
+    with pytest.raises(CounterpointError) as caught:
+        Store(store.path)
+    assert str(caught.value) == (
+        f"{store.path}: a prepared store of the workload 'behaviors', the recipe is of 'news'; choose a "
+        "recipe of the same workload or other data."
+    )
+
+
+def test_a_store_that_does_not_name_its_workload_is_of_news(small_mind, prepared):
+    store = prepared(small_mind)
+    assert store.manifest["workload"] == "news"
+    older = {name: value for name, value in store.manifest.items() if name != "workload"}
+    write_json(store.path / "manifest.json", older)
+    assert Store(store.path).manifest == older
+
+
 def test_what_is_no_store_is_refused(tmp_path):
     with pytest.raises(CounterpointError, match="not a prepared store; run counterpoint prepare first"):
         Store(tmp_path)

@@ -8,6 +8,7 @@ import polars as pl
 from jaxtyping import UInt64
 
 from counterpoint.behaviors.data.store import Interactions
+from counterpoint.keys import keys
 
 _FACTORS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F)  # odd, so that no bit is lost
 
@@ -37,9 +38,6 @@ def fingerprint(
     return digest.hexdigest()
 
 
-def keys(ids: pl.Series) -> UInt64[np.ndarray, " ids"]:
-    """Return 64 bits of each id: a number itself, the BLAKE2b hash of a text."""
-    if ids.dtype.is_integer():
-        return ids.to_numpy().astype(np.uint64)
-    hashes = (hashlib.blake2b(name.encode(), digest_size=8).digest() for name in ids)
-    return np.fromiter((int.from_bytes(one, "little") for one in hashes), dtype=np.uint64, count=len(ids))
+def id_keys(ids: pl.Series) -> UInt64[np.ndarray, " ids"]:
+    """Return 64 bits of each id: a number itself, the key of a text."""
+    return ids.to_numpy().astype(np.uint64) if ids.dtype.is_integer() else keys(ids)

@@ -10,17 +10,10 @@ from pathlib import Path
 
 import polars as pl
 
-from counterpoint.behaviors.data.rows import (
-    BadRows,
-    Check,
-    csv_blocks,
-    csv_header,
-    drop_bad,
-    one_of,
-    whole_number,
-)
+from counterpoint.behaviors.data.rows import csv_blocks, csv_header, one_of, whole_number
 from counterpoint.errors import CounterpointError
 from counterpoint.progress import Progress
+from counterpoint.rows import BadRows, Check, drop_bad
 
 name = "ijcai15"
 patterns: tuple[str, ...] = ("*user_log*.csv",)

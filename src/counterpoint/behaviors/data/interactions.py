@@ -14,20 +14,10 @@ from typing import Any
 
 import polars as pl
 
-from counterpoint.behaviors.data.rows import (
-    SYNONYMS,
-    BadRows,
-    Check,
-    csv_blocks,
-    csv_header,
-    drop_bad,
-    line_blocks,
-    parquet_blocks,
-    parquet_errors,
-    said,
-)
+from counterpoint.behaviors.data.rows import SYNONYMS, csv_blocks, csv_header, said
 from counterpoint.errors import BadRowError, CounterpointError
 from counterpoint.progress import Progress
+from counterpoint.rows import BadRows, Check, drop_bad, line_blocks, parquet_blocks, parquet_schema
 
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 
@@ -35,6 +25,9 @@ name = "interactions"
 patterns: tuple[str, ...] = tuple(
     f"{stem}*{suffix}" for stem in ("train", "interactions") for suffix in SUFFIXES
 )
+
+PARQUET_ROWS = 1_000_000
+"""Rows of a Parquet file that are read at once."""
 
 _Blocks = Iterator[pl.DataFrame]
 
@@ -162,13 +155,13 @@ def _csv(file: Path, columns: Sequence[str], bad: BadRows, progress: Progress) -
 
 
 def _parquet_columns(file: Path) -> list[str]:
-    with parquet_errors(file):
-        return pl.scan_parquet(file, glob=False).collect_schema().names()
+    return parquet_schema(file).names()
 
 
 def _parquet(file: Path, columns: Sequence[str], bad: BadRows, progress: Progress) -> _Blocks:
     """Yield numbers as Int64 and texts, of whatever encoding, as String; times as they are."""
-    for block in parquet_blocks(file, columns, progress):
+    for first, rows in parquet_blocks(file, PARQUET_ROWS, progress, columns):
+        block = rows.with_row_index("line", first)
         for column in columns:
             kind = block.schema[column]
             if kind.is_integer():
@@ -197,11 +190,11 @@ def _jsonl_columns(file: Path) -> list[str]:
 
 
 def _jsonl(file: Path, columns: Sequence[str], bad: BadRows, progress: Progress) -> _Blocks:
-    """Yield the objects of a file with one JSON object a line, their values as text."""
+    """Yield the objects of a file with one JSON object a line, values as text; an empty line is none."""
     schema = {"line": pl.Int64, "row": pl.String, **dict.fromkeys(columns, pl.String)}
     for block in line_blocks(file, bad, progress):
         sound: list[list[Any]] = []
-        for line, text in block.iter_rows():
+        for line, text in block.filter(pl.col("row") != "").iter_rows():
             row = _object(text)
             if not isinstance(row, dict):
                 problem = "not a JSON object"

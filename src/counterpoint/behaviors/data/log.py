@@ -8,9 +8,10 @@ from pathlib import Path
 import polars as pl
 
 from counterpoint.behaviors.data.layout import Source
-from counterpoint.behaviors.data.rows import OUTSIDE, SYNONYMS, BadRows
+from counterpoint.behaviors.data.rows import OUTSIDE, SYNONYMS
 from counterpoint.errors import UsageError, nearest
 from counterpoint.progress import Progress
+from counterpoint.rows import BadRows
 
 _WHOLE = r"^(?:0|[1-9]\d{0,17})$"
 

@@ -2,8 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,18 +11,19 @@ import numpy as np
 import polars as pl
 
 from counterpoint.behaviors.data import interactions
-from counterpoint.behaviors.data.fingerprints import fingerprint, keys
+from counterpoint.behaviors.data.fingerprints import fingerprint, id_keys
 from counterpoint.behaviors.data.layout import Source
 from counterpoint.behaviors.data.log import Log, read_log
 from counterpoint.behaviors.data.pairs import UNTRAINED, Pairs, distinct_pairs, held_out_keys
-from counterpoint.behaviors.data.rows import OUTSIDE, BadRows
+from counterpoint.behaviors.data.rows import OUTSIDE
 from counterpoint.behaviors.data.splits import Cut, Keys, as_given, at_random, by_time, minus
 from counterpoint.behaviors.data.store import FORMAT, Interactions, Store, array_stem
 from counterpoint.behaviors.recipe import Data
 from counterpoint.behaviors.truth import copy_truth
-from counterpoint.errors import CounterpointError, UsageError
-from counterpoint.files import new_folder, write_json
+from counterpoint.errors import CounterpointError
+from counterpoint.files import new_store, write_json
 from counterpoint.progress import Progress, silent
+from counterpoint.rows import BadRows
 
 
 def prepare(
@@ -50,10 +50,8 @@ def prepare(
         BadRowError: a malformed row.
         CounterpointError: nothing is left to train on, to validate or to test, or the disk is full.
     """
-    if out.exists() and not _may_be_replaced(out):
-        raise UsageError(f"{out}: there is something else already; choose another --out.")
     counts: Counter[str] = Counter({OUTSIDE: 0, f"leaks removed from {tasks[0]}": 0})
-    with new_folder(out) as folder, _polars_errors():
+    with new_store(out) as folder:
         blocks = folder / "blocks"
         blocks.mkdir()
         bad = BadRows(on_bad_row, folder / "bad_rows.jsonl")
@@ -68,7 +66,7 @@ def prepare(
         _refuse_empty(source, sizes, tasks[0], counts)
         _write(folder, splits)
         counts["bad rows set aside"] = bad.count
-        users, items = keys(splits.users), keys(splits.items)
+        users, items = id_keys(splits.users), id_keys(splits.items)
         write_json(
             folder / "manifest.json",
             {
@@ -210,18 +208,3 @@ def _write(folder: Path, splits: _Splits) -> None:
             stem = array_stem(split, number)
             np.save(arrays / f"{stem}_offsets.npy", pairs.offsets)
             np.save(arrays / f"{stem}_items.npy", pairs.items)
-
-
-def _may_be_replaced(folder: Path) -> bool:
-    """Return whether a folder is a store or empty."""
-    is_store = (folder / "manifest.json").is_file() and (folder / "arrays").is_dir()
-    return is_store or (folder.is_dir() and not any(folder.iterdir()))
-
-
-@contextmanager
-def _polars_errors() -> Iterator[None]:
-    """Turn what polars raises when it cannot write into the error that Python raises."""
-    try:
-        yield
-    except pl.exceptions.ComputeError as error:
-        raise OSError(str(error)) from error

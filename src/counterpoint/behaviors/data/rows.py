@@ -1,22 +1,17 @@
-"""What every reader of raw behaviour logs hands on, and what becomes of malformed rows."""
+"""What every reader of raw behaviour logs hands on, and how those that are CSV are read and checked."""
 
 import codecs
 import csv
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal, Protocol
+from typing import Protocol
 
 import polars as pl
 
 from counterpoint.errors import BadRowError, CounterpointError
 from counterpoint.progress import Progress
-
-BLOCK_BYTES = 16 << 20
-BLOCK_ROWS = 1_000_000
+from counterpoint.rows import BadRows, Check, drop_bad, line_blocks, opened
 
 OUTSIDE = "rows outside the window"
 """The count of rows that a reader drops because their time is not the data set's."""
@@ -43,7 +38,7 @@ class Format(Protocol):
     patterns: tuple[str, ...]
 
     def rows(
-        self, file: Path, bad: "BadRows", counts: Counter[str], progress: Progress
+        self, file: Path, bad: BadRows, counts: Counter[str], progress: Progress
     ) -> Iterator[pl.DataFrame]:
         """Yield blocks of sound rows, in the order of the file.
 
@@ -51,39 +46,6 @@ class Format(Protocol):
         the log has times, time (Int64, of any unit that ascends).
         """
         ...
-
-
-class BadRows:
-    """What happens to malformed rows: the first one stops the job, or all are set aside and counted."""
-
-    def __init__(self, policy: Literal["stop", "skip"], aside: Path) -> None:
-        self.policy, self.aside, self.count = policy, aside, 0
-
-    def add(self, error: BadRowError, row: str) -> None:
-        """Raise ``error``, or write it and the ``row`` to the file of bad rows."""
-        if self.policy == "stop":
-            raise error
-        entry = {"file": str(error.file), "line": error.line, "field": error.field}
-        with self.aside.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({**entry, "problem": str(error), "row": row}, ensure_ascii=False) + "\n")
-        self.count += 1
-
-
-@dataclass(frozen=True)
-class Check:
-    """What makes a row malformed.
-
-    Attributes:
-        field: the column at fault.
-        wrong: true for a malformed row.
-        problem: what is wrong, as text.
-        remedy: what to do.
-    """
-
-    field: str
-    wrong: pl.Expr
-    problem: pl.Expr
-    remedy: str
 
 
 def whole_number(field: str, *, signed: bool = False) -> Check:
@@ -109,42 +71,13 @@ def said(field: str, what: str) -> pl.Expr:
     )
 
 
-def drop_bad(block: pl.DataFrame, checks: Sequence[Check], bad: BadRows, file: Path) -> pl.DataFrame:
-    """Report the rows that fail a check, in their order and each once, and return the others.
-
-    Args:
-        block: rows with the columns ``line`` and ``row`` (the raw text; without it, the row as JSON).
-        checks: the earlier ones go first.
-        bad: what to do with malformed rows.
-        file: where the rows come from.
-    """
-    fault = pl.coalesce(
-        pl.when(check.wrong.fill_null(True)).then(pl.lit(number, pl.Int32))
-        for number, check in enumerate(checks)
-    )
-    marked = block.with_columns(fault.alias("_fault"))
-    if marked["_fault"].null_count() == len(marked):
-        return block
-    problems = [check.problem.cast(pl.String).alias(f"_{number}") for number, check in enumerate(checks)]
-    row = (
-        pl.col("row")
-        if "row" in block.columns
-        else pl.struct(pl.exclude("^(line|_.*)$")).struct.json_encode()
-    )
-    faulty = marked.filter(pl.col("_fault").is_not_null()).select("line", row, "_fault", *problems)
-    for line, text, number, *told in faulty.iter_rows():
-        check = checks[number]
-        bad.add(BadRowError(file, line, check.field, told[number], check.remedy), text)
-    return marked.filter(pl.col("_fault").is_null()).drop("_fault")
-
-
 def csv_header(file: Path) -> list[str]:
     """Return the columns that the first line of a CSV file names.
 
     Raises:
         CounterpointError: the file is missing, empty, or its first line is no header.
     """
-    with _opened(file) as stream:
+    with opened(file) as stream:
         first = stream.readline().removeprefix(codecs.BOM_UTF8)
     try:
         return [name.strip() for name in next(csv.reader([first.decode("utf-8")], strict=True), [])]
@@ -163,7 +96,8 @@ def csv_blocks(
 ) -> Iterator[pl.DataFrame]:
     """Yield the rows of a CSV file in blocks: ``line``, ``row`` and the wanted columns as text.
 
-    A line is a row, whatever its quotes say, so that an unbalanced one spoils no other row.
+    A line is a row, whatever its quotes say, so that an unbalanced one spoils no other row; an empty one is
+    none.
 
     Args:
         file: the file.
@@ -184,7 +118,7 @@ def csv_blocks(
     )
     named = [pl.col(fields[columns.index(name)]).alias(name) for name in wanted]
     for block in line_blocks(file, bad, progress):
-        lines = block.filter(pl.col("line") > 1) if header else block
+        lines = block.filter((pl.col("line") > int(header)) & (pl.col("row") != ""))
         quoted = pl.col("row").str.contains('"', literal=True)
         if header and lines.select(quoted.any()).item():
             parsed = _quoted(lines.filter(quoted), fields, bad, file)
@@ -195,90 +129,6 @@ def csv_blocks(
         if parsed is not None:
             rows = pl.concat([rows, parsed]).sort("line")
         yield rows.select("line", "row", *named)
-
-
-def line_blocks(file: Path, bad: BadRows, progress: Progress) -> Iterator[pl.DataFrame]:
-    """Yield the lines of a UTF-8 file in blocks, ``line`` (from 1) and ``row``; empty ones are left out.
-
-    Raises:
-        CounterpointError: the file is missing or empty.
-        BadRowError: a line is not UTF-8 (unless bad rows are set aside).
-    """
-    with _opened(file) as stream:
-        total = file.stat().st_size
-        number, rest, done = 1, b"", 0
-        while chunk := stream.read(BLOCK_BYTES):
-            chunk = chunk if done else chunk.removeprefix(codecs.BOM_UTF8)
-            done = stream.tell()
-            chunk = rest + chunk
-            end = len(chunk) if done >= total else chunk.rfind(b"\n") + 1
-            chunk, rest = chunk[:end], chunk[end:]
-            if chunk:
-                chunk = chunk.removesuffix(b"\n")
-                lines = _lines(file, number, chunk, bad).with_columns(pl.col("row").str.strip_suffix("\r"))
-                yield lines.filter(pl.col("row") != "")
-                number += chunk.count(b"\n") + 1
-            progress(f"reading {file.parent.name}/{file.name}", done, total)
-
-
-def parquet_blocks(file: Path, columns: Sequence[str], progress: Progress) -> Iterator[pl.DataFrame]:
-    """Yield the rows of a Parquet file in blocks: ``line`` (its row, from 1) and the columns.
-
-    Raises:
-        CounterpointError: the file is missing or broken.
-    """
-    start, total = 0, 1
-    while start < total:
-        with parquet_errors(file):
-            table = pl.scan_parquet(file, glob=False)
-            total = table.select(pl.len()).collect().item()
-            rows = table.select(columns).slice(start, BLOCK_ROWS).collect()
-        yield rows.with_row_index("line", start + 1).with_columns(pl.col("line").cast(pl.Int64))
-        start += BLOCK_ROWS
-        progress(f"reading {file.parent.name}/{file.name}", min(start, total), total)
-
-
-@contextmanager
-def parquet_errors(file: Path) -> Iterator[None]:
-    """Turn what polars raises over a file into one sentence."""
-    try:
-        yield
-    except (OSError, pl.exceptions.PolarsError) as error:
-        reason = " ".join(str(error).split())
-        raise CounterpointError(f"{file}: cannot be read as Parquet ({reason}); check the file.") from error
-
-
-@contextmanager
-def _opened(file: Path) -> Iterator[IO[bytes]]:
-    """Open a file that must hold something."""
-    try:
-        stream = file.open("rb")
-    except OSError as error:
-        raise CounterpointError(f"{file}: cannot be read ({error.strerror}); check the path.") from error
-    with stream:
-        if file.stat().st_size == 0:
-            raise CounterpointError(f"{file}: the file is empty; put the data there or name another one.")
-        yield stream
-
-
-def _lines(file: Path, first: int, chunk: bytes, bad: BadRows) -> pl.DataFrame:
-    """Return the numbers and texts of the lines, in one go where all are UTF-8."""
-    try:
-        lines = pl.Series("row", [chunk.decode("utf-8")]).str.split("\n").explode()
-        return pl.DataFrame({"line": pl.int_range(first, first + len(lines), eager=True), "row": lines})
-    except UnicodeDecodeError:
-        pass
-    sound: list[tuple[int, str]] = []
-    for number, line in enumerate(chunk.split(b"\n"), first):
-        try:
-            sound.append((number, line.decode("utf-8")))
-        except UnicodeDecodeError as error:
-            problem = f"byte {error.start + 1} of the line is not UTF-8"
-            bad.add(
-                BadRowError(file, number, "text", problem, "save the file as UTF-8"),
-                line.decode("utf-8", errors="replace"),
-            )
-    return pl.DataFrame(sound, schema={"line": pl.Int64, "row": pl.String}, orient="row")
 
 
 def _quoted(lines: pl.DataFrame, fields: Sequence[str], bad: BadRows, file: Path) -> pl.DataFrame:

@@ -12,7 +12,7 @@ from jaxtyping import Int
 
 from counterpoint.behaviors.recipe import BehaviorsRecipe
 from counterpoint.errors import CounterpointError, UsageError, nearest
-from counterpoint.files import read_json
+from counterpoint.stores import map_array, read_manifest, read_table
 
 FORMAT = 1
 SPLITS = ("train", "validation", "test")
@@ -84,20 +84,12 @@ class Store:
         item_count: rows of items.
 
     Raises:
-        CounterpointError: it is no store, incomplete, or of another version.
+        CounterpointError: it is no store, or one of another workload or version.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if not (path / "manifest.json").is_file():
-            raise CounterpointError(f"{path}: not a prepared store; run counterpoint prepare first.")
-        self.manifest: dict[str, Any] = read_json(path / "manifest.json")
-        version = self.manifest.get("format")
-        if version != FORMAT or self.manifest.get("workload") != "behaviors":
-            raise CounterpointError(
-                f"{path}: a store of {self.manifest.get('workload', 'news')!r}, version {version}; this "
-                f"program reads 'behaviors', version {FORMAT}, here: prepare the data again."
-            )
+        self.manifest: dict[str, Any] = read_manifest(path, "behaviors", FORMAT)
         self.target: str = self.manifest["target"]
         self.behaviours: tuple[str, ...] = tuple(self.manifest["behaviours"])
         self.user_count: int = self.manifest["rows"]["users"]
@@ -135,12 +127,12 @@ class Store:
     @cached_property
     def user_ids(self) -> pl.Series:
         """The id of each row of users, as in the data."""
-        return self._ids("user")
+        return read_table(self.path, "users", ["user"])["user"]
 
     @cached_property
     def item_ids(self) -> pl.Series:
         """The id of each row of items, as in the data."""
-        return self._ids("item")
+        return read_table(self.path, "items", ["item"])["item"]
 
     @cached_property
     def user_rows(self) -> Mapping[str, int]:
@@ -172,29 +164,9 @@ class Store:
         if (split, behaviour) not in self._opened:
             stem = array_stem(split, self.behaviours.index(behaviour))
             self._opened[split, behaviour] = Interactions(
-                self._array(f"{stem}_offsets"), self._array(f"{stem}_items")
+                map_array(self.path, f"{stem}_offsets"), map_array(self.path, f"{stem}_items")
             )
         return self._opened[split, behaviour]
-
-    def _ids(self, column: str) -> pl.Series:
-        file = self.path / f"{column}s.parquet"
-        try:
-            return pl.read_parquet(file, glob=False)[column]
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise CounterpointError(
-                f"{file}: missing or cut short ({' '.join(str(error).split())}); prepare the data again."
-            ) from error
-
-    def _array(self, name: str) -> Int[np.ndarray, " values"]:
-        try:
-            array: Int[np.ndarray, " values"] = np.load(
-                self.path / "arrays" / f"{name}.npy", mmap_mode="r", allow_pickle=False
-            )
-        except (OSError, ValueError) as error:
-            raise CounterpointError(
-                f"{self.path}: the array {name!r} is missing or cut short ({error}); prepare the data again."
-            ) from error
-        return array
 
 
 def array_stem(split: str, behaviour: int) -> str:

@@ -11,16 +11,9 @@ from pathlib import Path
 
 import polars as pl
 
-from counterpoint.behaviors.data.rows import (
-    OUTSIDE,
-    SYNONYMS,
-    BadRows,
-    csv_blocks,
-    drop_bad,
-    one_of,
-    whole_number,
-)
+from counterpoint.behaviors.data.rows import OUTSIDE, SYNONYMS, csv_blocks, one_of, whole_number
 from counterpoint.progress import Progress
+from counterpoint.rows import BadRows, drop_bad
 
 name = "userbehavior"
 patterns: tuple[str, ...] = ("UserBehavior*.csv",)

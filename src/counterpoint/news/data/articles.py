@@ -13,9 +13,10 @@ from counterpoint.errors import BadRowError
 from counterpoint.evaluation.floors import UNKNOWN_TIME
 from counterpoint.news.data.arrays import GrowingArray, RaggedArray
 from counterpoint.news.data.entities import EntityError, Span, locate, mentioned, tag
-from counterpoint.news.data.rows import ARTICLE_SCHEMA, SENTIMENTS, BadRows, in_schema
+from counterpoint.news.data.rows import ARTICLE_SCHEMA, SENTIMENTS, in_schema
 from counterpoint.news.data.sentiment import sentiment_of, vader
 from counterpoint.news.data.texts import TEXTS, TextWriter
+from counterpoint.rows import BadRows
 from counterpoint.tasks.classification import IGNORE
 
 _SPAN = pl.Struct(

@@ -16,13 +16,10 @@ from counterpoint.news.data.rows import (
     HISTORY_SCHEMA,
     IMPRESSION_SCHEMA,
     SENTIMENTS,
-    BadRows,
-    drop_bad,
     in_schema,
-    parquet_blocks,
-    parquet_schema,
 )
 from counterpoint.progress import Progress
+from counterpoint.rows import BadRows, Check, drop_bad, parquet_blocks, parquet_schema
 
 name = "ebnerd"
 article_files: tuple[str, ...] = ("articles.parquet",)
@@ -137,34 +134,28 @@ def _articles(file: Path, rows: pl.DataFrame, bad: BadRows) -> pl.DataFrame:
     """Return the articles that are sound."""
     label = pl.col("sentiment_label").str.strip_chars().str.to_lowercase()
     score = pl.col("sentiment_score")
-    rows = _sound(rows, pl.col("article_id").is_null(), bad, file, "article_id", "it is null", "give the id")
-    rows = _sound(
-        rows,
-        pl.col("ner_clusters").list.len().fill_null(0) != pl.col("entity_groups").list.len().fill_null(0),
-        bad,
-        file,
-        "entity_groups",
-        "not as many as ner_clusters",
-        "give each entity its group",
-    )
-    rows = _sound(
-        rows,
-        ~label.is_in(SENTIMENTS).fill_null(True),
-        bad,
-        file,
-        "sentiment_label",
-        pl.format("'{}' is no sentiment", "sentiment_label"),
-        f"write {', '.join(SENTIMENTS)}, or leave it null",
-    )
-    rows = _sound(
-        rows,
-        ~score.is_between(0, 1).fill_null(True),
-        bad,
-        file,
-        "sentiment_score",
-        pl.format("{} is no confidence", "sentiment_score"),
-        "give a number from 0 to 1, or leave it null",
-    )
+    checks = [
+        Check("article_id", pl.col("article_id").is_null(), pl.lit("it is null"), "give the id"),
+        Check(
+            "entity_groups",
+            pl.col("ner_clusters").list.len().fill_null(0) != pl.col("entity_groups").list.len().fill_null(0),
+            pl.lit("not as many as ner_clusters"),
+            "give each entity its group",
+        ),
+        Check(
+            "sentiment_label",
+            ~label.is_in(SENTIMENTS).fill_null(True),
+            pl.format("'{}' is no sentiment", "sentiment_label"),
+            f"write {', '.join(SENTIMENTS)}, or leave it null",
+        ),
+        Check(
+            "sentiment_score",
+            ~score.is_between(0, 1).fill_null(True),
+            pl.format("{} is no confidence", "sentiment_score"),
+            "give a number from 0 to 1, or leave it null",
+        ),
+    ]
+    rows = drop_bad(rows, checks, bad, file)
     sign = pl.when(label == SENTIMENTS[0]).then(-1.0).when(label == SENTIMENTS[2]).then(1.0).otherwise(0.0)
     entities = [
         _entities(names, kinds) for names, kinds in rows.select("ner_clusters", "entity_groups").iter_rows()
@@ -190,46 +181,42 @@ def _entities(names: list[str | None] | None, kinds: list[str | None] | None) ->
 
 def _impressions(file: Path, rows: pl.DataFrame, bad: BadRows, *, told: bool) -> pl.DataFrame:
     """Return the impressions that are sound."""
-    for column in ("impression_id", "user_id", "impression_time"):
-        rows = _sound(rows, pl.col(column).is_null(), bad, file, column, "it is null", "fill it in")
-    rows = _sound(
-        rows,
-        pl.col("article_ids_inview").list.len().fill_null(0) == 0,
-        bad,
-        file,
-        "article_ids_inview",
-        "there are none",
-        "remove the row or name the articles shown",
-    )
-    rows = _sound(
-        rows,
-        pl.col("article_ids_inview").list.eval(pl.element().is_null()).list.any(),
-        bad,
-        file,
-        "article_ids_inview",
-        "a null among the ids",
-        "remove it",
-    )
+    shown, clicked = pl.col("article_ids_inview"), pl.col("article_ids_clicked")
+    checks = [
+        *(
+            Check(column, pl.col(column).is_null(), pl.lit("it is null"), "fill it in")
+            for column in ("impression_id", "user_id", "impression_time")
+        ),
+        Check(
+            "article_ids_inview",
+            shown.list.len().fill_null(0) == 0,
+            pl.lit("there are none"),
+            "remove the row or name the articles shown",
+        ),
+        Check(
+            "article_ids_inview",
+            shown.list.eval(pl.element().is_null()).list.any(),
+            pl.lit("a null among the ids"),
+            "remove it",
+        ),
+    ]
     if told:
-        strangers = pl.col("article_ids_clicked").list.set_difference("article_ids_inview")
-        rows = _sound(
-            rows,
-            pl.col("article_ids_clicked").is_null(),
-            bad,
-            file,
-            "article_ids_clicked",
-            "it is null",
-            "give a list, empty where nothing was clicked",
-        )
-        rows = _sound(
-            rows,
-            strangers.list.len() > 0,
-            bad,
-            file,
-            "article_ids_clicked",
-            pl.format("{} is not in view", strangers.list.first().cast(pl.String).fill_null("null")),
-            "clicks must be among article_ids_inview",
-        )
+        strangers = clicked.list.set_difference("article_ids_inview")
+        checks += [
+            Check(
+                "article_ids_clicked",
+                clicked.is_null(),
+                pl.lit("it is null"),
+                "give a list, empty where nothing was clicked",
+            ),
+            Check(
+                "article_ids_clicked",
+                strangers.list.len() > 0,
+                pl.format("{} is not in view", strangers.list.first().cast(pl.String).fill_null("null")),
+                "clicks must be among article_ids_inview",
+            ),
+        ]
+    rows = drop_bad(rows, checks, bad, file)
     ready = rows.with_columns(
         impression=pl.col("impression_id").cast(pl.String),
         reader=pl.col("user_id").cast(pl.String),
@@ -257,31 +244,22 @@ def _clicked(rows: pl.DataFrame) -> pl.Series:
 
 def _histories(file: Path, rows: pl.DataFrame, bad: BadRows, values: tuple[str, ...]) -> pl.DataFrame:
     """Return the histories that are sound, each in the order of time."""
-    rows = _sound(rows, pl.col("user_id").is_null(), bad, file, "user_id", "it is null", "fill it in")
     length = pl.col("article_id_fixed").list.len().fill_null(0)
     originals = {new: column for column, new in _VALUE_COLUMNS.items()}
+    checks = [Check("user_id", pl.col("user_id").is_null(), pl.lit("it is null"), "fill it in")]
     for column in ("impression_time_fixed", *values):
         # What is known of the clicks may be null altogether; the times may not.
         given = pl.col(column).list.len()
-        rows = _sound(
-            rows,
-            (given.fill_null(length) if column in values else given.fill_null(0)) != length,
-            bad,
-            file,
-            originals.get(column, column),
-            pl.format("{} for {} articles", given.fill_null(0), length),
-            "give one for each of article_id_fixed",
+        wrong = (given.fill_null(length) if column in values else given.fill_null(0)) != length
+        problem = pl.format("{} for {} articles", given.fill_null(0), length)
+        checks.append(
+            Check(originals.get(column, column), wrong, problem, "give one for each of article_id_fixed")
         )
     for column in ("article_id_fixed", "impression_time_fixed"):
-        rows = _sound(
-            rows,
-            pl.col(column).list.eval(pl.element().is_null()).list.any().fill_null(False),
-            bad,
-            file,
-            column,
-            "a null in the list",
-            "remove that click from all lists",
-        )
+        wrong = pl.col(column).list.eval(pl.element().is_null()).list.any().fill_null(False)
+        remedy = "remove that click from all lists"
+        checks.append(Check(column, wrong, pl.lit("a null in the list"), remedy))
+    rows = drop_bad(rows, checks, bad, file)
     ready = _in_order(rows, values).with_columns(
         reader=pl.col("user_id").cast(pl.String),
         history=pl.col("article_id_fixed").cast(pl.List(pl.String)),
@@ -337,20 +315,3 @@ def _check(file: Path, there: pl.Schema, needed: dict[str, _Kind]) -> None:
 
 
 _KINDS: dict[_Kind, str] = {pl.List: "lists", pl.Datetime: "times"}
-
-
-def _sound(
-    rows: pl.DataFrame,
-    wrong: pl.Expr,
-    bad: BadRows,
-    file: Path,
-    field: str,
-    problem: pl.Expr | str,
-    remedy: str,
-) -> pl.DataFrame:
-    """Report malformed rows as `drop_bad` does, and return the others."""
-    if not rows.select(wrong.fill_null(True).any()).item():
-        return rows
-    raw = pl.struct(pl.exclude("line")).struct.json_encode()
-    told = pl.lit(problem) if isinstance(problem, str) else problem
-    return drop_bad(rows.with_columns(row=raw), wrong, bad, file, field, told, remedy).drop("row")

@@ -10,7 +10,8 @@ from jaxtyping import Bool, Int, UInt64
 from counterpoint.errors import BadRowError
 from counterpoint.news.data.arrays import GrowingArray, RaggedArray, SeenHashes, ranges
 from counterpoint.news.data.lookup import ArticleLookup
-from counterpoint.news.data.rows import HISTORY_VALUES, BadRows
+from counterpoint.news.data.rows import HISTORY_VALUES
+from counterpoint.rows import BadRows
 
 _COUNTS = (
     "histories", "histories left empty by unknown ids", "unknown ids in histories",

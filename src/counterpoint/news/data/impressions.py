@@ -7,10 +7,10 @@ import numpy as np
 import polars as pl
 from jaxtyping import Int
 
+from counterpoint.keys import keys
 from counterpoint.news.data.arrays import GrowingArray, RaggedArray, SeenHashes
 from counterpoint.news.data.fingerprints import digests
 from counterpoint.news.data.histories import HistoryWriter
-from counterpoint.news.data.keys import keys
 from counterpoint.news.data.lookup import ArticleLookup
 from counterpoint.news.data.store import UNKNOWN
 

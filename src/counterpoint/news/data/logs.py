@@ -27,12 +27,10 @@ from counterpoint.news.data.rows import (
     HISTORY_VALUES,
     IMPRESSION_SCHEMA,
     SENTIMENTS,
-    BadRows,
-    parquet_blocks,
-    text_blocks,
 )
 from counterpoint.news.data.sentiment import sentiment_of
 from counterpoint.progress import Progress
+from counterpoint.rows import BadRows, line_blocks, parquet_blocks
 
 name = "logs"
 article_files: tuple[str, ...] = ("articles.parquet", "articles.jsonl", "articles.csv")
@@ -210,8 +208,8 @@ def _csv_rows(file: Path, bad: BadRows, progress: Progress) -> Iterator[_Row]:
 
     def lines() -> Iterator[str]:
         nonlocal last
-        for numbers, block in text_blocks(file, bad, progress):
-            for number, line in zip(numbers, block, strict=True):
+        for block in line_blocks(file, bad, progress):
+            for number, line in block.iter_rows():
                 last = number
                 yield line + "\n"
 
@@ -235,8 +233,8 @@ def _csv_rows(file: Path, bad: BadRows, progress: Progress) -> Iterator[_Row]:
 
 def _jsonl_rows(file: Path, bad: BadRows, progress: Progress) -> Iterator[_Row]:
     """Yield the objects of a file with one JSON object a line."""
-    for numbers, block in text_blocks(file, bad, progress):
-        for number, line in zip(numbers, block, strict=True):
+    for block in line_blocks(file, bad, progress):
+        for number, line in block.iter_rows():
             try:
                 row = json.loads(line)
                 if not isinstance(row, dict):

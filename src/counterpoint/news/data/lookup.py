@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Int, UInt64
 
-from counterpoint.news.data.keys import keys
+from counterpoint.keys import keys
 from counterpoint.news.data.store import UNKNOWN
 
 

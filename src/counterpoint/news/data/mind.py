@@ -5,15 +5,9 @@ from pathlib import Path
 
 import polars as pl
 
-from counterpoint.news.data.rows import (
-    ARTICLE_SCHEMA,
-    IMPRESSION_SCHEMA,
-    BadRows,
-    drop_bad,
-    in_schema,
-    text_blocks,
-)
+from counterpoint.news.data.rows import ARTICLE_SCHEMA, IMPRESSION_SCHEMA, in_schema
 from counterpoint.progress import Progress
+from counterpoint.rows import BadRows, Check, drop_bad, line_blocks
 
 TIME = "%m/%d/%Y %I:%M:%S %p"
 NEWS = ("article", "category", "subcategory", "title", "abstract", "url", "entities", "abstract_entities")
@@ -30,18 +24,17 @@ without_articles = "put the articles beside it, or use a recipe without texts"
 
 def articles(file: Path, bad: BadRows, progress: Progress) -> Iterator[pl.DataFrame]:
     """Yield the articles of a ``news.tsv``, block by block."""
-    for numbers, lines in text_blocks(file, bad, progress):
-        rows = _columns(file, numbers, lines, NEWS, bad)
-        for field in ("article", "title"):
-            rows = drop_bad(
-                rows,
-                pl.col(field).str.strip_chars() == "",
-                bad,
-                file,
-                field,
-                pl.lit("it is empty"),
-                "fill it in or remove the row",
-            )
+    checks = [
+        Check(
+            field,
+            pl.col(field).str.strip_chars() == "",
+            pl.lit("it is empty"),
+            "fill it in or remove the row",
+        )
+        for field in ("article", "title")
+    ]
+    for lines in line_blocks(file, bad, progress):
+        rows = drop_bad(_columns(file, lines, NEWS, bad), checks, bad, file)
         yield in_schema(rows, ARTICLE_SCHEMA)
 
 
@@ -51,8 +44,9 @@ def impressions(file: Path, bad: BadRows, progress: Progress, *, labelled: bool)
     Where no label is demanded, a file whose first row has none is read as unlabelled throughout.
     """
     told = True if labelled else None
-    for numbers, lines in text_blocks(file, bad, progress):
-        rows = _columns(file, numbers, lines, BEHAVIORS, bad)
+    label = pl.element().str.tail(2)
+    for lines in line_blocks(file, bad, progress):
+        rows = _columns(file, lines, BEHAVIORS, bad)
         if rows.is_empty():
             continue
         if told is None:
@@ -61,36 +55,8 @@ def impressions(file: Path, bad: BadRows, progress: Progress, *, labelled: bool)
             moment=pl.col("time").str.to_datetime(TIME, time_unit="us", strict=False),
             shown=_ids("candidates"),
         )
-        rows = drop_bad(
-            rows,
-            pl.col("moment").is_null(),
-            bad,
-            file,
-            "time",
-            pl.format("'{}' is not a time", "time"),
-            "write it like 11/11/2019 9:05:58 AM",
-        )
-        rows = drop_bad(
-            rows,
-            pl.col("shown").list.len() == 0,
-            bad,
-            file,
-            "candidates",
-            pl.lit("there are none"),
-            "remove the row or name the articles shown",
-        )
+        rows = drop_bad(rows, [_TIMED, _SHOWN, *([_LABELLED] if told else [])], bad, file)
         if told:
-            label = pl.element().str.tail(2)
-            unlabelled = pl.col("shown").list.eval(pl.element().filter(~label.is_in(["-0", "-1"])))
-            rows = drop_bad(
-                rows,
-                ~pl.col("shown").list.eval(label.is_in(["-0", "-1"])).list.all(),
-                bad,
-                file,
-                "candidates",
-                pl.format("'{}' does not end in -0 or -1", unlabelled.list.first()),
-                "mark each candidate as clicked (-1) or not (-0)",
-            )
             rows = rows.with_columns(
                 clicked=pl.col("shown").list.eval((label == "-1").cast(pl.Int8)),
                 shown=pl.col("shown").list.eval(pl.element().str.head(-2)),
@@ -101,22 +67,41 @@ def impressions(file: Path, bad: BadRows, progress: Progress, *, labelled: bool)
         yield in_schema(rows, IMPRESSION_SCHEMA)
 
 
-def _columns(
-    file: Path, numbers: list[int], lines: list[str], names: tuple[str, ...], bad: BadRows
-) -> pl.DataFrame:
+_TIMED = Check(
+    "time",
+    pl.col("moment").is_null(),
+    pl.format("'{}' is not a time", "time"),
+    "write it like 11/11/2019 9:05:58 AM",
+)
+_SHOWN = Check(
+    "candidates",
+    pl.col("shown").list.len() == 0,
+    pl.lit("there are none"),
+    "remove the row or name the articles shown",
+)
+_IS_LABELLED = pl.element().str.tail(2).is_in(["-0", "-1"])
+_LABELLED = Check(
+    "candidates",
+    ~pl.col("shown").list.eval(_IS_LABELLED).list.all(),
+    pl.format(
+        "'{}' does not end in -0 or -1",
+        pl.col("shown").list.eval(pl.element().filter(~_IS_LABELLED)).list.first(),
+    ),
+    "mark each candidate as clicked (-1) or not (-0)",
+)
+
+
+def _columns(file: Path, lines: pl.DataFrame, names: tuple[str, ...], bad: BadRows) -> pl.DataFrame:
     """Return the lines split at their tabs; one with another number of columns is bad."""
-    rows = pl.DataFrame({"line": numbers, "row": lines}, schema={"line": pl.Int64, "row": pl.String})
     tabs = pl.col("row").str.count_matches("\t", literal=True)
-    rows = drop_bad(
-        rows,
-        tabs != len(names) - 1,
-        bad,
-        file,
+    regular = Check(
         "columns",
+        tabs != len(names) - 1,
         pl.format(f"{{}} columns instead of {len(names)}", tabs + 1),
         f"give it {', '.join(names)}, separated by tabs",
     )
     split = pl.col("row").str.split_exact("\t", len(names) - 1).struct.rename_fields(names)
+    rows = drop_bad(lines, [regular], bad, file)
     return rows.with_columns(split.alias("_split")).unnest("_split")
 
 

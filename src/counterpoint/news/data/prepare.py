@@ -1,8 +1,6 @@
 """From raw logs to a prepared store: streamed, checked, tokenised once, written in one move."""
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -10,18 +8,18 @@ import polars as pl
 
 from counterpoint.encoders.tokens import Tokenizer
 from counterpoint.errors import CounterpointError, UsageError
-from counterpoint.files import new_folder, read_json, write_json
+from counterpoint.files import new_store, read_json, write_json
 from counterpoint.news.data.articles import ArticleWriter
 from counterpoint.news.data.bare import bare_articles
 from counterpoint.news.data.fingerprints import fingerprints
 from counterpoint.news.data.impressions import ImpressionWriter
 from counterpoint.news.data.layout import Part, Source
-from counterpoint.news.data.rows import BadRows
 from counterpoint.news.data.splits import assign_splits
 from counterpoint.news.data.store import FORMAT, Store
 from counterpoint.news.data.truth import copy_truth
 from counterpoint.news.data.vectors import copy_vectors
 from counterpoint.progress import Progress, silent
+from counterpoint.rows import BadRows
 
 
 def prepare(
@@ -59,11 +57,9 @@ def prepare(
         BadRowError: a malformed row.
         CounterpointError: an empty file, no clicks, nothing to train on, or a disk that is full.
     """
-    if target.exists() and not _may_be_replaced(target):
-        raise UsageError(f"{target}: there is something else already; choose another --out.")
     if needs_text and not source.articles:
         raise UsageError(_no_articles(source))
-    with new_folder(target) as folder, _polars_errors():
+    with new_store(target) as folder:
         arrays = folder / "arrays"
         arrays.mkdir()
         bad = BadRows(on_bad_row, folder / "bad_rows.jsonl")
@@ -97,6 +93,7 @@ def prepare(
         write_json(
             folder / "manifest.json",
             {
+                "workload": "news",
                 "format": FORMAT,
                 "source": {"format": source.format.name, "files": [str(file) for file in source.files]},
                 "tokenizer": {
@@ -172,18 +169,3 @@ def _finish_impressions(folder: Path, names: pl.Expr) -> None:
     table.drop("part").sink_parquet(folder / "impressions.parquet")
     pl.scan_ipc(sorted(blocks.glob("histories-*")), glob=False).sink_parquet(folder / "histories.parquet")
     shutil.rmtree(blocks)
-
-
-def _may_be_replaced(folder: Path) -> bool:
-    """Return whether a folder is a store or empty."""
-    is_store = (folder / "manifest.json").is_file() and (folder / "arrays").is_dir()
-    return is_store or (folder.is_dir() and not any(folder.iterdir()))
-
-
-@contextmanager
-def _polars_errors() -> Iterator[None]:
-    """Turn what polars raises when it cannot write into the error that Python raises."""
-    try:
-        yield
-    except pl.exceptions.ComputeError as error:
-        raise OSError(str(error)) from error

@@ -10,8 +10,8 @@ import polars as pl
 from jaxtyping import Bool, Float, Float32, Int, Shaped, UInt64
 
 from counterpoint.errors import CounterpointError, UsageError, nearest
-from counterpoint.files import read_json
 from counterpoint.news.data.arrays import gather, ranges
+from counterpoint.stores import map_array, read_manifest, read_table
 from counterpoint.tasks.classification import IGNORE
 
 FORMAT = 2
@@ -57,22 +57,14 @@ class Store:
         path: its folder.
 
     Raises:
-        CounterpointError: it is no store, incomplete, or of another version.
+        CounterpointError: it is no store, or one of another workload or version.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if not (path / "manifest.json").is_file():
-            raise CounterpointError(f"{path}: not a prepared store; run counterpoint prepare first.")
-        self.manifest: dict[str, Any] = read_json(path / "manifest.json")
+        self.manifest: dict[str, Any] = read_manifest(path, "news", FORMAT)
         self._arrays: dict[str, Shaped[np.ndarray, " values"]] = {}
         self._renumbering: dict[str, Int[np.ndarray, " names"]] = {}
-        version = self.manifest.get("format")
-        if version != FORMAT:
-            raise CounterpointError(
-                f"{path}: a store of version {version}, this program reads version {FORMAT}; "
-                "prepare the data again."
-            )
 
     def require(
         self,
@@ -139,7 +131,7 @@ class Store:
     @cached_property
     def articles(self) -> pl.DataFrame:
         """Ids and texts; row 0 is the unknown article."""
-        return self._table("articles", ["article", "title", "category", "published"])
+        return read_table(self.path, "articles", ["article", "title", "category", "published"])
 
     @cached_property
     def article_rows(self) -> dict[str, int]:
@@ -210,7 +202,7 @@ class Store:
         """Return the ids and vectors of ``entity_embedding.vec``, if the data had one."""
         if not (self.path / "entity_vectors.npy").is_file():
             return None
-        ids: list[str] = self._table("entity_vectors", ["id"])["id"].to_list()
+        ids: list[str] = read_table(self.path, "entity_vectors", ["id"])["id"].to_list()
         return ids, np.load(self.path / "entity_vectors.npy", allow_pickle=False)
 
     def sentiment_scores(self) -> Float32[np.ndarray, " articles"]:
@@ -306,7 +298,7 @@ class Store:
         if not len(rows):
             return []
         first = int(rows.min())
-        table = self._table("impressions", ["impression"], first, int(rows.max()) - first + 1)
+        table = read_table(self.path, "impressions", ["impression"], first, int(rows.max()) - first + 1)
         ids: list[str] = table["impression"][rows - first].to_list()
         return ids
 
@@ -321,7 +313,7 @@ class Store:
 
     def _own_entities(self) -> list[str]:
         """Return the entities by the store's own numbers."""
-        names: list[str] = self._table("entities", ["entity"])["entity"].to_list()
+        names: list[str] = read_table(self.path, "entities", ["entity"])["entity"].to_list()
         return names
 
     def _field(self, field: str) -> str:
@@ -335,28 +327,10 @@ class Store:
             )
         return field
 
-    def _table(
-        self, name: str, columns: list[str], first: int = 0, length: int | None = None
-    ) -> pl.DataFrame:
-        try:
-            table = pl.scan_parquet(self.path / f"{name}.parquet", glob=False).select(columns)
-            return table.slice(first, length).collect()
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise CounterpointError(
-                f"{self.path / name}.parquet: missing or cut short ({error}); prepare the data again."
-            ) from error
-
     def _array(self, name: str) -> Shaped[np.ndarray, " values"]:
         array = self._arrays.get(name)
         if array is None:
-            try:
-                array = np.load(self.path / "arrays" / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError) as error:
-                raise CounterpointError(
-                    f"{self.path}: the array {name!r} is missing or cut short ({error}); prepare the data "
-                    "again."
-                ) from error
-            self._arrays[name] = array
+            array = self._arrays[name] = map_array(self.path, name)
         return array
 
 

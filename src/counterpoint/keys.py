@@ -8,7 +8,7 @@ from jaxtyping import UInt64
 
 
 def key(name: str) -> int:
-    """Return the 64-bit BLAKE2b hash of a reader's or an article's id."""
+    """Return the 64-bit BLAKE2b hash of an id."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
 
 

@@ -1,0 +1,99 @@
+"""Every built-in recipe of the workload trains, and does what its name says."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+
+import counterpoint
+from counterpoint import balance
+from counterpoint.api import read_recipe
+from counterpoint.behaviors.simulate import simulate
+from counterpoint.recipe import builtin_names
+from counterpoint.run import Run
+
+NAMES = builtin_names("behaviors")
+SMALL = [
+    "training.epochs=1",
+    "training.batch_size=1024",
+    "network.size=8",
+    "network.mlp=[8]",
+    "network.towers=[8]",
+    "data.least_bought=3",
+    "data.least_buyers=3",
+]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shop")
+    simulate(folder / "log", users=120, items=100, seed=1)
+    return counterpoint.prepare(
+        folder / "log", recipe="metabalance", settings=SMALL, out=folder / "store"
+    ).path
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_trains_and_is_evaluated(name, store, tmp_path):
+    run = counterpoint.train(name, data=store, out=tmp_path / "run", settings=SMALL)
+    assert run.done
+    assert run.facts["target"] == "buy"
+    result = counterpoint.evaluate(run.path)
+    assert 0 < result["metrics"]["recall@20"] <= 1
+    kept = tomllib.loads((Path(run.path) / "recipe.toml").read_text(encoding="utf-8"))
+    assert kept["balance"]["method"] == read_recipe(name).balance.method
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_all_train_as_paper_4_does(name):
+    recipe = read_recipe(name)
+    training, network = recipe.training, recipe.network
+    assert recipe.tasks == ("buy", "click", "cart", "favourite")
+    assert (training.batch_size, training.learning_rate, training.weight_decay) == (256, 1e-3, 1e-7)
+    assert (training.optimizer, training.decay, training.warmup, training.patience) == ("adam", "none", 0, 20)
+    assert training.clip_norm == float("inf")
+    assert (network.size, network.mlp, network.towers, network.dropout) == (64, (32, 16, 8), (64, 32), 0.5)
+    assert recipe.sampling.negatives == 4
+
+
+@pytest.mark.parametrize(("name", "strategy", "beta"), [
+    ("metabalance", "C", 0.9),
+    ("metabalance-a", "A", 0.9),
+    ("metabalance-b", "B", 0.9),
+    ("metabalance-without-moving-average", "C", 0.0),
+])  # fmt: skip
+def test_the_variants_of_metabalance(name, strategy, beta):
+    balancer = balance.make(read_recipe(name).balance.method, **read_recipe(name).balance.options)
+    assert (balancer.strategy, balancer.relax, balancer.beta) == (strategy, 0.7, beta)
+    assert balancer.granularity == "tensor"
+
+
+@pytest.mark.parametrize("second", ["grad_similarity", "grad_surgery", "ol_aux"])
+def test_directions_come_after_magnitudes(second):
+    name = f"metabalance-{second.replace('_', '-')}"
+    balancer = balance.make("chain", **read_recipe(name).balance.options)
+    assert repr(balancer.first) == repr(balance.make("metabalance"))
+    assert type(balancer.second) is type(balance.make(second))
+
+
+def test_single_loss_moves_shared_parameters_by_purchases_alone(store, tmp_path):
+    """The pairs are those of all behaviours; the other towers learn, but nothing below them."""
+    single = counterpoint.train("behaviors-single", data=store, out=tmp_path / "single", settings=SMALL)
+    alone = counterpoint.train(
+        "behaviors-weights",
+        data=store,
+        out=tmp_path / "weights",
+        settings=[*SMALL, "balance.weights={buy = 1.0, click = 0.0, cart = 0.0, favourite = 0.0}"],
+    )
+    models = [counterpoint.load(run.path)._model for run in (single, alone)]
+    for first, second in zip(*(model.shared_parameters() for model in models), strict=True):
+        torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-6)
+    assert Run.open(single.path).facts["training examples"] == Run.open(alone.path).facts["training examples"]
+
+
+def test_fixed_weights_have_ranges_to_search():
+    recipe = read_recipe("behaviors-weights")
+    assert set(recipe.tune) == {f"balance.weights.{task}" for task in ("click", "cart", "favourite")}
+    assert set(read_recipe("metabalance").tune) == {"balance.relax"}
+    assert not read_recipe("metabalance-ol-aux").tune
