@@ -132,7 +132,6 @@ def test_what_tasks_share_cannot_be_told_without_them(network: Build, features: 
         (lambda: PCGrad(granularity=[WEIGHT]), ValueError, r"\[\[…\], \[…\]\], not of parameters"),
         (lambda: PCGrad(granularity=[iter([WEIGHT]), [WEIGHT]]), ValueError, "in two groups"),
     ],
-    ids=str,
 )
 def test_other_calls(call: Callable[[], object], error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):

@@ -360,7 +360,6 @@ def test_saved_in_the_middle_the_next_ten_steps_are_identical(new: New) -> None:
         (Uncertainty(lr=0.05), lambda method: values(method.log_variances, "ab")),
         (IMTL("loss", lr=0.05), lambda method: -values(method.log_scales, "ab")),
     ],
-    ids=repr,
 )
 def test_uncertainty_and_imtl_learn_the_logarithms_of_losses(
     balancer: Balancer, logs: Callable[[Balancer], np.ndarray]

@@ -136,7 +136,7 @@ def test_methods_are_compared_by_users(command, shop, tmp_path):
     [
         (("recommend", "RUN"), "--user is missing: whom to recommend items to; or ask for --all.", 2),
         (("recommend", "RUN", "--history", "a"), "--history: of no use here; this run takes --user.", 2),
-        (("recommend", "RUN", "--all", "--user", "a"), "--user: of no use here; leave it out.", 2),
+        (("recommend", "RUN", "--all", "--user", "a"), "--user: of no use here; leave it out with --all.", 2),
         (("recommend", "RUN", "--user", "u9999"), "no user 'u9999'", 2),
         (("submit", "RUN"), "logs of behaviours have no form for submissions", 2),
         (("evaluate", "RUN", "--split", "unlabelled"), "unlabelled", 2),

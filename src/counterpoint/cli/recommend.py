@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -45,37 +45,33 @@ def recommend(
     from counterpoint.run import Run
 
     of_news = Run.open(run).facts["workload"] == "news"
-    asked = {
-        name: value
-        for name, value in {
-            "history": None if history is None else _ids(history),
-            "candidates": None if candidates is None else _ids(candidates),
-            "articles": _titles(article) if article else None,
-            "user": user,
-        }.items()
-        if value is not None
-    }
-    known = {"history", "candidates", "articles"} if of_news else {"user"}
-    strange = sorted(set(asked) - (set() if everybody else known))
-    if strange:
-        option = strange[0].removesuffix("s") if strange[0] == "articles" else strange[0]
-        remedy = (
-            "leave it out"
-            if everybody
-            else f"this run takes {', '.join(f'--{each}' for each in sorted(known))}"
-        )
-        raise UsageError(f"--{option}: of no use here; {remedy}.")
+    given = {"article": article, "candidates": candidates, "history": history, "user": user}
+    takes = [] if everybody else ["article", "candidates", "history"] if of_news else ["user"]
+    for option, value in given.items():
+        if value is not None and option not in takes:
+            known = ", ".join(f"--{each}" for each in takes)
+            remedy = "leave it out with --all" if everybody else f"this run takes {known}"
+            raise UsageError(f"--{option}: of no use here; {remedy}.")
     if everybody:
         with show.progress() as progress:
             rows = api.recommend_all(run, out=out, data=data, top=top, progress=progress)
         show.say(f"written: {rows:,} rows in {out}")
         return
-    if not of_news and user is None:
+    if of_news:
+        asked: dict[str, Any] = {
+            "history": _ids(history or ""),
+            "candidates": None if candidates is None else _ids(candidates),
+            "articles": _titles(article or []),
+        }
+    elif user is not None:
+        asked = {"user": user}
+    else:
         raise UsageError("--user is missing: whom to recommend items to; or ask for --all.")
     ranked = api.load(run, data=data).recommend(**asked, top=top)
     if json is not None:
-        subject = {"history": asked.get("history", [])} if of_news else {"user": user}
-        write_json(json, {**subject, "recommendations": [asdict(one) for one in ranked]})
+        subject = "history" if of_news else "user"
+        told = [asdict(one) for one in ranked]
+        write_json(json, {subject: asked[subject], "recommendations": told})
     for place, one in enumerate(ranked, 1):
         print(f"{place:3}. {one}")
 
