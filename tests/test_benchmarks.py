@@ -101,7 +101,7 @@ def test_all_benchmarks_write_both_tables(fake: Fake) -> None:
 @pytest.mark.parametrize(
     ("names", "command"),
     [
-        (["training"], "training frozen encoding evaluation metrics preparing --readme"),
+        (["training"], "training frozen encoding evaluation metrics preparing shopping ranking --readme"),
         (["metrics", "balance"], "python -m benchmarks --readme"),
     ],
 )
