@@ -133,6 +133,21 @@ def test_only_users_with_pairs_in_the_split_are_averaged_and_counted(shop):
     json.dumps(evaluated.record, allow_nan=False)
 
 
+def test_some_users_validate_and_they_are_the_same_ones_each_time(shop):
+    recipe = recipe_of()
+    model = network_of(shop, recipe)
+    whole = evaluate(model, recipe, shop, "validation", with_floors=False).per_unit["ndcg@10"]
+    some = [evaluate(model, recipe, shop, "validation", with_floors=False, most_users=7) for _ in range(2)]
+    values = some[0].per_unit["ndcg@10"]
+    scored = ~np.isnan(values)
+    assert scored.sum() == 7
+    np.testing.assert_array_equal(values[scored], whole[scored])
+    np.testing.assert_array_equal(values, some[1].per_unit["ndcg@10"])
+    assert some[0].record["metrics"]["ndcg@10"] == pytest.approx(values[scored].mean())
+    every = evaluate(model, recipe, shop, "validation", with_floors=False, most_users=10_000)
+    np.testing.assert_array_equal(every.per_unit["ndcg@10"], whole)
+
+
 def test_pairs_of_the_split_that_the_mask_hides_are_counted(shop):
     recipe = recipe_of()
     evaluated = evaluate(network_of(shop, recipe), recipe, shop, "train")

@@ -58,10 +58,15 @@ class Network(Section):
 
 
 class Ranking(Section):
-    """Which items a user's ranking leaves out, beside those bought in training."""
+    """Whom items are ranked for while training, and which items a ranking leaves out."""
 
     mask: tuple[Literal["validation", "auxiliary"], ...] = Field(
-        (), description="bought in the validation split; met in training by another behaviour"
+        (),
+        description="left out beside what was bought in training: bought in the validation split; met in "
+        "training by another behaviour",
+    )
+    validation_users: int | None = Field(
+        None, ge=1, description="users whose rankings validate while training, drawn once; default: all"
     )
 
 

@@ -60,7 +60,8 @@ def trainee(recipe: BehaviorsRecipe, store: Store, progress: Progress = silent) 
     batches = TrainingBatches(store, recipe)
 
     def validate() -> dict[str, float]:
-        evaluated = evaluate_ranking(model, recipe, store, "validation", with_floors=False)
+        most = recipe.ranking.validation_users
+        evaluated = evaluate_ranking(model, recipe, store, "validation", with_floors=False, most_users=most)
         return {name: value for name, value in evaluated.record["metrics"].items() if value is not None}
 
     def save(folder: Path) -> None:

@@ -90,7 +90,7 @@ def _tower(sizes: Sequence[int], dropout: float, fill: Fill) -> nn.Sequential:
     """Return a tower's layers, each with its ReLU and its dropout."""
     layers: list[nn.Module] = []
     for below, above in pairwise(sizes):
-        layers += [linear(below, above, fill), nn.ReLU(), Dropout(dropout)]
+        layers += [linear(below, above, fill), nn.ReLU(inplace=True), Dropout(dropout)]
     return nn.Sequential(*layers)
 
 

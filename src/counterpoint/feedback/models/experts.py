@@ -43,7 +43,7 @@ class MLPExperts(nn.Module):
         """Return what each expert makes of the same inputs."""
         states = inputs.expand(len(self.weights[0]), -1, -1)
         for weight, bias in zip(self.weights, self.biases, strict=True):
-            states = self.dropout(torch.baddbmm(bias, states, weight).relu())
+            states = self.dropout(torch.baddbmm(bias, states, weight).relu_())
         return states
 
 

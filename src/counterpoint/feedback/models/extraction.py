@@ -144,7 +144,8 @@ class Gate(nn.Module):
         if self.choice is None:
             return experts[0]
         shares = self.choice(states).softmax(dim=1)
-        return torch.einsum("re,erw->rw", shares, experts)
+        mixture: States = (shares.T[:, :, None] * experts).sum(dim=0)
+        return mixture
 
 
 def _mlps(inputs: int, widths: Sequence[int], dropout: float, fill: Fill) -> Callable[[int], Experts]:
