@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 from counterpoint.evaluation.significance import mean_and_spread
 
 OPTIMUM = "optimum (simulated)"  # reported among the floors by simulated data, but a ceiling
-_FALLING = frozenset({"loss", "mae", "mse", "rmse"})
+_FALLING = frozenset({"ece", "loss", "mae", "mse", "rmse"})
 
 
 class Evaluation(TypedDict, total=False):
@@ -29,6 +29,8 @@ class Evaluation(TypedDict, total=False):
         floors: the metrics of each floor on the same units.
         slices: metrics, and under the unit's name the number of units, of parts of the split.
         editorial: by ranking (``model``, ``clicks``, a floor's name), what it would put before the readers.
+        calibration: by task, of rows in bins by their probability: its mean (``predicted``), the share that
+            was positive (``observed``) and their number (``rows``).
         counts: units scored, skipped, and whatever else was counted.
         warnings: sentences for the reader of the report.
         data: ``store``, where the prepared store stands, the split's ``fingerprint``, where it has one, and
@@ -43,6 +45,7 @@ class Evaluation(TypedDict, total=False):
     floors: dict[str, dict[str, float | None]]
     slices: dict[str, dict[str, float | None]]
     editorial: dict[str, dict[str, float | None]]
+    calibration: dict[str, dict[str, list[float]]]
     counts: dict[str, Any]
     warnings: list[str]
     data: dict[str, Any]

@@ -1,8 +1,12 @@
 """What is fitted on the training rows: vocabularies, the scale of numbers, quantiles of label rules."""
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 import polars as pl
@@ -12,6 +16,8 @@ from counterpoint.feedback.data.log import Part, of_id, of_list, of_number, of_r
 from counterpoint.feedback.data.plan import Plan
 from counterpoint.feedback.data.rules import Rule
 from counterpoint.feedback.data.splits import TRAIN, Split
+from counterpoint.files import read_json, write_json
+from counterpoint.stores import read_table
 
 _ROUNDING = 1e-12
 
@@ -49,6 +55,48 @@ class Fitted:
     vocabularies: dict[str, pl.Series]
     scales: dict[str, Scale]
     quantiles: dict[str, float]
+
+    @property
+    def digest(self) -> str:
+        """What tells this from anything else that was fitted, in 16 hex digits."""
+        told = {
+            "vocabularies": {name: ids.to_list() for name, ids in self.vocabularies.items()},
+            "scales": {name: asdict(scale) for name, scale in self.scales.items()},
+            "quantiles": self.quantiles,
+        }
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
+    def save(self, folder: Path) -> None:
+        """Write it into a new folder: ``fitted.json``, and each vocabulary as Parquet."""
+        folder.mkdir()
+        for number, ids in enumerate(self.vocabularies.values()):
+            ids.to_frame().write_parquet(folder / f"{number}.parquet")
+        write_json(
+            folder / "fitted.json",
+            {
+                "vocabularies": list(self.vocabularies),
+                "scales": {name: asdict(scale) for name, scale in self.scales.items()},
+                "quantiles": self.quantiles,
+                "digest": self.digest,
+            },
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            CounterpointError: the folder is incomplete.
+        """
+        told = read_json(folder / "fitted.json")
+        return cls(
+            {
+                name: read_table(folder, str(number), ["id"])["id"]
+                for number, name in enumerate(told["vocabularies"])
+            },
+            {name: Scale(**scale) for name, scale in told["scales"].items()},
+            told["quantiles"],
+        )
 
 
 def fit(parts: Sequence[Part], split: Split, plan: Plan, min_count: int) -> Fitted:

@@ -35,6 +35,7 @@ def prepare(
     out: Path,
     recipe: FeedbackRecipe,
     *,
+    fitted: Fitted | None = None,
     on_bad_row: Literal["stop", "skip"] = "stop",
     progress: Progress = silent,
 ) -> Store:
@@ -47,6 +48,7 @@ def prepare(
         source: the raw files.
         out: the store's folder.
         recipe: whose columns, label rules and data settings shape the store.
+        fitted: vocabularies, scales and quantiles of a trained model; by default those of the training rows.
         on_bad_row: stop at the first malformed row, or set them all aside in ``bad_rows.jsonl``.
         progress: told how far the reading is.
 
@@ -69,10 +71,12 @@ def prepare(
         split = _split(source, parts, users, items, columns, recipe.data)
         _count(split, users, items, counts)
         _refuse_empty(source, counts)
-        fitted = fit(parts, split, columns, recipe.data.min_count)
+        fitted = fitted or fit(parts, split, columns, recipe.data.min_count)
         written = write_rows(folder, parts, split, columns, fitted, users.rows, items.rows, counts, progress)
         shutil.rmtree(blocks)
-        _write_tables(folder, users, items, fitted, columns)
+        fitted.save(folder / "fitted")
+        users.ids.to_frame().write_parquet(folder / "users.parquet")
+        items.ids.to_frame().write_parquet(folder / "items.parquet")
         counts["bad rows set aside"] = bad.count
         write_json(
             folder / "manifest.json",
@@ -172,15 +176,6 @@ def _refuse_empty(source: Source, counts: Counter[str]) -> None:
             )
 
 
-def _write_tables(folder: Path, users: _Numbered, items: _Numbered, fitted: Fitted, columns: Plan) -> None:
-    """Write ids by number, and the vocabularies."""
-    users.ids.to_frame().write_parquet(folder / "users.parquet")
-    items.ids.to_frame().write_parquet(folder / "items.parquet")
-    (folder / "vocabulary").mkdir()
-    for number, name in enumerate((*columns.chosen.ids, *columns.chosen.lists)):
-        fitted.vocabularies[name].to_frame().write_parquet(folder / "vocabulary" / f"{number}.parquet")
-
-
 def _manifest(
     source: Source,
     columns: Plan,
@@ -211,7 +206,7 @@ def _manifest(
         "columns of the item": columns_of_items(written["train"], schema),
         "labels": {rule.label: rule.text for rule in columns.rules},
         "quantiles": fitted.quantiles,
-        "scales": {name: asdict(scale) for name, scale in fitted.scales.items()},
+        "fitted": fitted.digest,
         "settings": {name: getattr(recipe.data, name) for name in (*shaped_by, "min_count")},
         "splits": {name: len(rows) for name, rows in written.items()},
         "split rule": told,

@@ -1,5 +1,6 @@
 """The prepared store: a log of views on disk, split and numbered, memory-mapped."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,7 @@ import polars as pl
 from jaxtyping import Float, Int, Shaped, UInt8
 
 from counterpoint.errors import CounterpointError, UsageError, nearest
+from counterpoint.feedback.data.fitted import Fitted
 from counterpoint.feedback.data.splits import SPLITS
 from counterpoint.feedback.recipe import FeedbackRecipe
 from counterpoint.feedback.schema import Schema
@@ -124,26 +126,19 @@ class Store:
         return read_table(self.path, "users", ["user"])["user"]
 
     @cached_property
+    def user_numbers(self) -> Mapping[str, int]:
+        """The number of each user's id."""
+        return {name: number for number, name in enumerate(self.users.to_list())}
+
+    @cached_property
     def items(self) -> pl.Series:
         """The id of each item, by number."""
         return read_table(self.path, "items", ["item"])["item"]
 
-    def vocabulary(self, column: str) -> pl.Series:
-        """Return the ids of a column; the first has row 1.
-
-        Raises:
-            CounterpointError: it is missing or broken.
-        """
-        columns = [*self.schema.ids, *self.schema.lists]
-        number = next(number for number, each in enumerate(columns) if each.name == column)
-        return read_table(self.path / "vocabulary", str(number), ["id"])["id"]
-
-    @property
-    def vocabularies(self) -> dict[str, pl.Series]:
-        """The ids of every column of ids or lists."""
-        return {
-            column.name: self.vocabulary(column.name) for column in (*self.schema.ids, *self.schema.lists)
-        }
+    @cached_property
+    def fitted(self) -> Fitted:
+        """What training rows told: the vocabulary of each column, and the scales of numbers."""
+        return Fitted.load(self.path / "fitted")
 
     def rows(self, split: str) -> Rows:
         """Return the rows of a split.
