@@ -63,7 +63,7 @@ def evaluate(
     known = {name: values for name, values in per_unit.items() if not np.isnan(values).any()}
     record["intervals"] = intervals(known)
     rivals = _rivals(store, rows, tasks)
-    record["floors"] = {name: told(_found(rival, rival, truth).metrics) for name, rival in rivals.items()}
+    record["floors"] = {name: told(_judged(rival, truth)) for name, rival in rivals.items()}
     record["slices"] = _slices(logits, truth, rows, store)
     record["calibration"] = {
         task: {
@@ -116,6 +116,12 @@ class _Found:
     metrics: _Metrics
     by_user: Sequence[UserAUC]
     curves: Sequence[Calibration]
+
+
+def _judged(probabilities: Float[np.ndarray, "rows tasks"], truth: _Truth) -> _Metrics:
+    """Return the metrics of a floor but for its calibration, which rates have without telling anything."""
+    metrics = _found(probabilities, probabilities, truth).metrics
+    return {name: value for name, value in metrics.items() if name.rpartition("/")[2] != "ece"}
 
 
 def _found(

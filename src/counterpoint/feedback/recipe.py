@@ -85,6 +85,8 @@ class FeedbackRecipe(Recipe):
             if set(label) & set("/|+"):
                 raise ValueError(f"the label {label!r} has one of / | + in it, which join names in results")
             parse(label, rule)
+        if self.separate and self.balance.method != "equal":
+            raise ValueError("separate networks share nothing to balance; set balance.method to equal")
         if self.separate and self.network.chain != "none":
             raise ValueError("separate networks follow no chain; leave network.chain out")
         return self

@@ -60,8 +60,8 @@ class SeparateNetworks(nn.Module):
         return torch.cat([each.logits(batch) for each in self._alone()], dim=1)
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield nothing: no parameter serves two tasks."""
-        return iter(())
+        """Yield all: each has the gradient of its own loss and no other, so their sum is that gradient."""
+        return self.networks.parameters()
 
     @torch.no_grad()
     def keep_better(self, metric: Mapping[str, float]) -> dict[str, float]:
