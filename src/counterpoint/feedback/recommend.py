@@ -16,6 +16,8 @@ from counterpoint.feedback.data.store import Store
 from counterpoint.feedback.scoring import ROWS, Predictor, evaluating, logits_of
 from counterpoint.progress import Progress, silent
 
+_USERS = 256  # in a block of `recommend_all`
+
 
 @dataclass(frozen=True)
 class Recommendation:
@@ -112,22 +114,28 @@ class FeedbackRecommender:
         """
         place = self._place(by, top)
         users = np.flatnonzero(self._last_of_user >= 0)
-        for done, user in enumerate(users.tolist(), 1):
+        for start in range(0, len(users), _USERS):
+            block = users[start : start + _USERS]
             with evaluating(self._model) as device:
-                items, probabilities = self._best(user, top, place, device)
-            yield pl.DataFrame(
-                {
-                    "user": pl.Series([self._store.users[user]] * len(items), dtype=pl.String),
-                    "rank": np.arange(1, len(items) + 1, dtype=np.int32),
-                    "item": self._store.items.gather(items),
-                    "score": probabilities[:, place],
-                    **{
-                        f"probability of {label}": probabilities[:, column]
-                        for column, label in enumerate(self.labels)
-                    },
-                }
-            )
-            progress("recommending to users", done, len(users))
+                tables = [self._table(user, top, place, device) for user in block.tolist()]
+            yield pl.concat(tables)
+            progress("recommending to users", start + len(block), len(users))
+
+    def _table(self, user: int, top: int, place: int, device: torch.device) -> pl.DataFrame:
+        """Return the best items of a user as `recommend_all` tells them."""
+        items, probabilities = self._best(user, top, place, device)
+        return pl.DataFrame(
+            {
+                "user": pl.Series([self._store.users[user]] * len(items), dtype=pl.String),
+                "rank": np.arange(1, len(items) + 1, dtype=np.int32),
+                "item": self._store.items.gather(items),
+                "score": probabilities[:, place],
+                **{
+                    f"probability of {label}": probabilities[:, column]
+                    for column, label in enumerate(self.labels)
+                },
+            }
+        )
 
     def _best(
         self, user: int, top: int, place: int, device: torch.device
