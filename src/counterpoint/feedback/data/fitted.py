@@ -190,8 +190,13 @@ def _scale(blocks: Callable[[], Iterator[pl.Series]]) -> Scale:
         mean += (own - mean) * len(numbers) / (count + len(numbers))
         count += len(numbers)
     spread = float(np.sqrt(squares / count)) if count else 0.0
-    # Equal numbers differ from their mean by roundings, which are no spread.
-    return Scale(mean, spread if spread > _ROUNDING * abs(mean) else 1.0)
+    # Equal numbers differ from their mean by roundings, which are no spread; nor is the last digit, which
+    # depends on the blocks, worth telling apart.
+    return Scale(_rounded(mean), _rounded(spread) if spread > _ROUNDING * abs(mean) else 1.0)
+
+
+def _rounded(number: float) -> float:
+    return float(f"{number:.12g}")
 
 
 def _quantile(parts: Sequence[Part], split: Split, rule: Rule, of: pl.Expr, share: float) -> float:
