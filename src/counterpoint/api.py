@@ -203,6 +203,25 @@ def submit(
     return workload.find(resolved.workload).submit(model, resolved, store, split, Path(out), progress)
 
 
+def export(
+    run: str | Path,
+    *,
+    out: str | Path,
+    data: str | Path | None = None,
+    progress: Progress = silent,
+) -> Any:
+    """Write a run's best model with its vocabulary for ONNX Runtime, where it must score alike.
+
+    Args:
+        run: the run's folder.
+        out: the folder; an older export there is replaced.
+        data: a raw folder or a prepared store; by default the run's own.
+        progress: told how far the work is.
+    """
+    _, resolved, model, store = _opened(run, data, progress)
+    return workload.find(resolved.workload).export(model, resolved, store, Path(out))
+
+
 def load(run: str | Path, *, data: str | Path | None = None) -> Any:
     """Return a trained recommender: ``counterpoint.load(run).recommend(history=[...])``.
 

@@ -92,6 +92,10 @@ class Workload(Protocol):
         """Write the predictions of a split as a submission, read it back and check it."""
         ...
 
+    def export(self, model: Any, recipe: Any, store: Any, out: Path) -> Any:
+        """Write the model with its vocabulary for a runtime without PyTorch; it must score alike."""
+        ...
+
     def recommender(self, model: Any, recipe: Any, store: Any, folder: Path) -> Any:
         """Return what answers ``recommend``."""
         ...

@@ -58,8 +58,12 @@ class Fields(nn.Module):
         means: Float[Tensor, "rows lists width"] | None,
     ) -> Float[Tensor, "rows fields width"]:
         """Return the vectors of all columns, those of the lists being known."""
-        parts = [self.table(ids + self.first_of_ids), numbers[:, :, None] * self.of_numbers]
-        return torch.cat(parts if means is None else [*parts, means], dim=1)
+        parts = [] if means is None else [means]
+        if numbers.shape[1]:
+            parts.insert(0, numbers[:, :, None] * self.of_numbers)
+        if ids.shape[1]:
+            parts.insert(0, self.table(ids + self.first_of_ids))
+        return torch.cat(parts, dim=1)
 
     def _means(self, lists: Sequence[Bag]) -> Float[Tensor, "rows lists width"]:
         """Return the mean vector of each list, all columns in one look-up."""
