@@ -50,14 +50,14 @@ class SeparateNetworks(nn.Module):
     def losses(self, batch: FeedbackBatch) -> dict[str, Float[Tensor, ""]]:
         """Return the loss of each network."""
         losses: dict[str, Float[Tensor, ""]] = {}
-        for place, each in enumerate(self._alone()):
+        for place, each in enumerate(self.alone()):
             own = replace(batch, labels=batch.labels[:, place : place + 1])
             losses.update(each.losses(own))
         return losses
 
     def logits(self, batch: FeedbackBatch) -> Float[Tensor, "rows labels"]:
         """Return the logit of each label, as the networks are now."""
-        return torch.cat([each.logits(batch) for each in self._alone()], dim=1)
+        return torch.cat([each.logits(batch) for each in self.alone()], dim=1)
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
         """Yield all: each has the gradient of its own loss and no other, so their sum is that gradient."""
@@ -80,7 +80,8 @@ class SeparateNetworks(nn.Module):
                 self.validations[place] += 1
         return dict(zip(self.schema.labels, self.best.tolist(), strict=True))
 
-    def _alone(self) -> list[FeedbackNetwork]:
+    def alone(self) -> list[FeedbackNetwork]:
+        """Return the network of each label, as they are now."""
         return cast(list[FeedbackNetwork], list(self.networks))
 
     def save(self, file: Path) -> None:

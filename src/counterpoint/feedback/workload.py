@@ -15,6 +15,8 @@ from counterpoint.feedback.data.layout import find
 from counterpoint.feedback.data.prepare import prepare as prepare_source
 from counterpoint.feedback.data.store import FORMAT, Store
 from counterpoint.feedback.evaluate import evaluate as evaluate_labels
+from counterpoint.feedback.export import Exported
+from counterpoint.feedback.export import export as export_networks
 from counterpoint.feedback.models.building import network
 from counterpoint.feedback.models.network import FeedbackNetwork
 from counterpoint.feedback.recipe import FeedbackRecipe
@@ -148,6 +150,12 @@ def submit(
         "logs of feedback have no form for submissions; counterpoint recommend RUN --all --out FILE writes "
         "every user's best items."
     )
+
+
+def export(model: Model, recipe: FeedbackRecipe, store: Store, out: Path) -> Exported:
+    """Write a model with its vocabulary for ONNX Runtime, checked there."""
+    networks = model.alone() if isinstance(model, SeparateNetworks) else [model]
+    return export_networks(networks, store.fitted, out)
 
 
 def recommender(model: Model, recipe: FeedbackRecipe, store: Store, folder: Path) -> FeedbackRecommender:
