@@ -246,7 +246,8 @@ def terminal_table(rows: Sequence[Row], metrics: Sequence[str] | None = None) ->
     table.add_column("", overflow="fold", min_width=12)
     # Long names and spreads break over lines, so that six metrics fit into 80 columns.
     for metric in metrics:
-        table.add_column(Text(metric.replace("/", "/\n")), justify="right", no_wrap=True)
+        title = metric.replace("/", "/\n").replace("_", "_\n")
+        table.add_column(Text(title), justify="right", no_wrap=True)
     for row in rows:
         cells = [
             Text(

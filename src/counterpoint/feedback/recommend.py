@@ -65,6 +65,8 @@ class FeedbackRecommender:
         self._items = np.flatnonzero(last >= 0)
         self._item_rows = last[self._items]
         self._last_of_user = last_rows(self._rows.users)
+        trained = np.flatnonzero(self._last_of_user >= 0)
+        self._numbers = dict(zip(store.users.gather(trained).to_list(), trained.tolist(), strict=True))
         owned = set(store.manifest["columns of the item"])
         schema = store.schema
         self._own_ids = np.array([column.name in owned for column in schema.ids], dtype=bool)
@@ -183,10 +185,11 @@ class FeedbackRecommender:
 
     def _number(self, user: str | int) -> int:
         """Return a user's number."""
-        number = self._store.user_numbers.get(str(user))
-        if number is None or number >= len(self._last_of_user) or self._last_of_user[number] < 0:
+        number = self._numbers.get(str(user))
+        if number is None:
             raise UsageError(
                 f"no user {str(user)!r} in the training data of {self._store.path}"
-                f"{nearest(str(user), self._store.user_numbers)}; check the id."
+                f"{nearest(str(user), self._numbers)}; check the id: only users of the training data have a "
+                "last row to go by."
             )
         return number

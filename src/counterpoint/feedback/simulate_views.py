@@ -16,7 +16,7 @@ DEVICES = ("phone", "tablet", "television")
 VIDEOS_PER_AUTHOR = 6
 
 _COMMONEST, _RAREST = 0.4, 0.008  # rates of the first label and, at heterogeneity 1, of the last
-_TASTE, _OWN = 4, 2  # dimensions of a taste, and of what matters to one label alone
+_TASTE, _OWN = 3, 1  # dimensions of a taste, and of what matters to one label alone
 _OWN_SHARE = 0.3  # of a label's affinity that is its own
 _SIGNAL, _QUALITY, _TENDENCY, _LENGTH = 1.3, 0.6, 0.7, 0.3  # standard deviations, in logits
 _SAMPLE = 8_192  # views that intercepts are found on
@@ -154,7 +154,7 @@ def logits_of(
 
     With z and x what a user and a video are, ρ the relatedness, w the watching and e the engaging taste,
 
-        a_w = z_wᵀx_w / 2,    a_e = ρ a_w + √(1 - ρ²) z_eᵀx_e / 2,
+        a_w = z_wᵀx_w / √3,    a_e = ρ a_w + √(1 - ρ²) z_eᵀx_e / √3,
         logit_k = b_k + 1.3 (√0.7 a + √0.3 own_k) + 0.6 quality + 0.7 tendency - 0.3 length,
 
     where quality and tendency of engagement are related to those of watching as the tastes are, and length,

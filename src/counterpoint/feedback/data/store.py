@@ -1,6 +1,5 @@
 """The prepared store: a log of views on disk, split and numbered, memory-mapped."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -124,11 +123,6 @@ class Store:
     def users(self) -> pl.Series:
         """The id of each user, by number."""
         return read_table(self.path, "users", ["user"])["user"]
-
-    @cached_property
-    def user_numbers(self) -> Mapping[str, int]:
-        """The number of each user's id."""
-        return {name: number for number, name in enumerate(self.users.to_list())}
 
     @cached_property
     def items(self) -> pl.Series:
