@@ -66,7 +66,9 @@ class FeedbackRecommender:
         self._item_rows = last[self._items]
         self._last_of_user = last_rows(self._rows.users)
         trained = np.flatnonzero(self._last_of_user >= 0)
-        self._numbers = dict(zip(store.users.gather(trained).to_list(), trained.tolist(), strict=True))
+        self._numbers: dict[str, int] = dict(
+            zip(store.users.gather(trained).to_list(), trained.tolist(), strict=True)
+        )
         owned = set(store.manifest["columns of the item"])
         schema = store.schema
         self._own_ids = np.array([column.name in owned for column in schema.ids], dtype=bool)
