@@ -1,4 +1,5 @@
 import math
+from copy import deepcopy
 
 import pytest
 import torch
@@ -118,6 +119,16 @@ def test_experts_that_feed_shared_ones_are_shared():
         "extraction.levels.0.common_gate",
         "extraction.levels.1.shared",
     }
+
+
+def test_a_copy_shares_its_own_parameters():
+    model = small_network()
+    copied = deepcopy(model)
+    names = {id(parameter): name for name, parameter in copied.named_parameters()}
+    of_model = {id(parameter): name for name, parameter in model.named_parameters()}
+    assert [names[id(each)] for each in copied.shared_parameters()] == [
+        of_model[id(each)] for each in model.shared_parameters()
+    ]
 
 
 def test_all_parameters_count_as_shared_as_released():
