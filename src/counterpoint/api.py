@@ -57,7 +57,7 @@ def prepare(
 
     Args:
         data: the raw folder.
-        format: ``mind``, ``ebnerd`` or ``logs``; found by itself.
+        format: as ``mind``; found by itself.
         recipe: whose tokenizer and data settings shape the store.
         settings: ``key=value`` pairs that override the recipe.
         out: the store's folder; by default one in the cache.
@@ -240,6 +240,7 @@ def recommend_all(
     data: str | Path | None = None,
     top: int = 10,
     progress: Progress = silent,
+    **options: Any,
 ) -> int:
     """Write the best articles or items for everybody in the data as one Parquet file; return its rows.
 
@@ -249,8 +250,9 @@ def recommend_all(
         data: a raw folder or a prepared store; by default the run's own.
         top: how many for each.
         progress: told how far the work is.
+        options: those of the workload's recommender: ``by``, the label that ranks.
     """
-    blocks = load(run, data=data).recommend_all(top=top, progress=progress)
+    blocks = load(run, data=data).recommend_all(top=top, progress=progress, **options)
     return write_blocks(Path(out), blocks)
 
 
