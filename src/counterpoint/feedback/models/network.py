@@ -56,7 +56,6 @@ class FeedbackNetwork(nn.Module):
         self.extraction, self.chain = extraction, chain
         # By number: names of labels come from logs, and not all can name a module.
         self.towers, self.heads = nn.ModuleList(towers), nn.ModuleList(heads)
-        # A tuple: what stands in a list of its own would count as a second set of parameters.
         self._shared = tuple(self.parameters() if all_shared else self._reached_by_several())
 
     def losses(self, batch: FeedbackBatch) -> dict[str, Float[Tensor, ""]]:
@@ -105,7 +104,7 @@ class FeedbackNetwork(nn.Module):
         yield from self._shared
 
     def _logits(self, vectors: Float[Tensor, "rows fields width"]) -> list[Float[Tensor, " rows"]]:
-        """Return the logit of each label; as one tensor, all would wait for each other's gradients."""
+        """Return the logit of each label, apart: a pass from one task's loss goes through its tower alone."""
         flat, first_order = vectors[:, :, : self.width].flatten(1), vectors[:, :, self.width :].flatten(1)
         mixtures = self.extraction(torch.cat((flat, first_order), dim=1))
         if self.beside:
