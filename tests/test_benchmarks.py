@@ -202,6 +202,16 @@ def test_the_benchmark_of_many_labels_measures_the_same_gauc(monkeypatch: pytest
     assert feedback.looped(*log) == pytest.approx(feedback.user_auc(*log).mean(), abs=1e-12)
 
 
+def test_the_benchmark_of_many_labels_loads_the_same_rows(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(ROOT)
+    feedback = importlib.import_module("benchmarks.feedback")
+    monkeypatch.setattr(feedback, "BATCH", 64)
+    rows = feedback.mapped(tmp_path, 300)
+    assert feedback.by_columns(rows) == feedback.by_rows(rows) == rows.labels.sum()
+
+
 def test_the_benchmark_of_many_labels_takes_whole_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT)
     feedback = importlib.import_module("benchmarks.feedback")
