@@ -1,19 +1,24 @@
-"""Many labels per view: GAUC of all users at once, and a whole step of training with six tasks balanced."""
+"""Many labels per view: GAUC of all users at once, loading, a whole step with six tasks balanced."""
 
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.measure import Ratio, interleaved, ratios
 from counterpoint import balance
 from counterpoint.evaluation.grouped import user_auc
 from counterpoint.feedback.batch import FeedbackBatch
+from counterpoint.feedback.batches import gathered
+from counterpoint.feedback.data.store import Rows
 from counterpoint.feedback.models.building import network
 from counterpoint.feedback.schema import Column, Schema
 from counterpoint.feedback.settings import Network
@@ -26,16 +31,22 @@ SIZES = {"user": 20_000, "video": 59_000, "device": 3, "author": 18_000, "song":
 POSITIVE = {"effective": 0.5, "long": 0.25, "complete": 0.4, "like": 0.03, "follow": 0.01, "forward": 0.01}
 BATCH = 2048
 STEPS = 5
+LOADED = 50  # batches
 
 
 def run() -> list[Ratio]:
-    """Return how much faster GAUC is than user by user, and what balancing adds to a whole step."""
+    """Return how much faster GAUC and loading are than one by one, and what balancing adds to a step."""
     log = views(ROWS, USERS)
     seconds = interleaved(
         {"at once": lambda: user_auc(*log).mean(), "user by user": lambda: looped(*log)},
         rounds=1,
         clock=time.process_time,
     )
+    with TemporaryDirectory() as folder:
+        rows = mapped(Path(folder), LOADED * BATCH)
+        loading = interleaved(
+            {"columns": lambda: by_columns(rows), "rows": lambda: by_rows(rows)}, clock=time.process_time
+        )
     batches = drawn(STEPS)
     balanced = ratios(
         steps("equal", batches), {"gradcraft": steps("gradcraft", batches)}, rounds=9, clock=time.process_time
@@ -46,6 +57,12 @@ def run() -> list[Ratio]:
             "scikit-learn user by user",
             seconds["user by user"] / seconds["at once"],
             100,
+        ),
+        Ratio(
+            f"loading batches of {BATCH} rows, shuffled",
+            "torch's DataLoader, row by row",
+            loading["rows"] / loading["columns"],
+            4,
         ),
         Ratio(
             f"GradCraft, six tasks, PLE, {BATCH} rows",
@@ -77,6 +94,39 @@ def looped(
             total += len(mine) * float(roc_auc_score(labels[mine], scores[mine]))
             weights += len(mine)
     return total / weights
+
+
+def mapped(folder: Path, count: int) -> Rows:
+    """Return rows as a store has them: arrays in files, mapped."""
+    draw = np.random.default_rng(0)
+    arrays = {
+        "ids": np.stack([draw.integers(0, size, count) for size in SIZES.values()], axis=1).astype(np.int32),
+        "numbers": draw.normal(size=(count, 2)).astype(np.float32),
+        "labels": (draw.random((count, len(POSITIVE))) < list(POSITIVE.values())).astype(np.uint8),
+        "users": np.arange(count),
+    }
+    for name, array in arrays.items():
+        np.save(folder / name, array)
+    files = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in arrays}
+    return Rows(**files, lists=(), items=None, truth=None)
+
+
+def by_columns(rows: Rows) -> float:
+    """Load an epoch as training does, and return how many labels are positive."""
+    order = np.random.default_rng(0).permutation(len(rows))
+    tasks = range(rows.labels.shape[1])
+    shares = (np.sort(order[start : start + BATCH]) for start in range(0, len(rows), BATCH))
+    return sum(float(gathered(rows, chosen, tasks).labels.sum()) for chosen in shares)
+
+
+def by_rows(rows: Rows) -> float:
+    """Load an epoch with torch's own loader, and return how many labels are positive."""
+    # Copies: tensors cannot be of what must not be written.
+    ids, numbers, labels = (
+        torch.from_numpy(np.array(each)) for each in (rows.ids, rows.numbers, rows.labels)
+    )
+    loader = DataLoader(TensorDataset(ids.long(), numbers, labels.float()), BATCH, shuffle=True)
+    return sum(float(of_batch.sum()) for _, _, of_batch in loader)
 
 
 def drawn(count: int) -> list[FeedbackBatch]:

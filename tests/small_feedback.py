@@ -45,6 +45,6 @@ def small_network(schema: Schema = SCHEMA, **given: object) -> FeedbackNetwork:
         for name, parameter in model.named_parameters():
             if "table" in name or "of_numbers" in name:
                 parameter.normal_()
-            elif "bias" in name or "first" in name or "second" in name:
+            elif "bias" in name or "_order" in name:
                 parameter.add_(0.3 * torch.rand_like(parameter))
     return model

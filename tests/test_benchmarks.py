@@ -7,12 +7,14 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
+from benchmarks.__main__ import ALL
 
 from counterpoint.api import read_recipe
 from counterpoint.news.batches import TrainingBatches
 from counterpoint.news.models.building import fresh
 
 ROOT = Path(__file__).parents[1]
+OTHERS = [name for name in ALL if name != "balance"]
 BALANCE = "<!-- balance benchmarks: written by python -m benchmarks balance --readme -->"
 BALANCE_END = "<!-- balance benchmarks: end -->"
 MAIN = "<!-- benchmarks: written by python -m benchmarks --readme -->"
@@ -41,9 +43,6 @@ class Fake:
         """Run the command and return the README."""
         self.module.main(arguments)
         return self.text()
-
-    def all_but_balance(self) -> list[str]:
-        return [name for name in self.module.ALL if name != "balance"]
 
     def text(self) -> str:
         return self.readme.read_text(encoding="utf-8")
@@ -88,9 +87,8 @@ def test_all_benchmarks_write_both_tables(fake: Fake) -> None:
     of_balance = text.partition(BALANCE)[2].partition(BALANCE_END)[0]
     of_others = text.partition(MAIN)[2].partition(MAIN_END)[0]
     assert [name for name in fake.module.ALL if f"step of {name} " in of_balance] == ["balance"]
-    others = [name for name in fake.module.ALL if name != "balance"]
     assert [line.split(" | ")[0] for line in of_others.splitlines() if "step of" in line] == [
-        f"| step of {name}" for name in others
+        f"| step of {name}" for name in OTHERS
     ]
     assert of_others.startswith("\n| what | against | measured | wanted |\n|---|---|---|---|\n")
     assert of_others.endswith(
@@ -101,21 +99,26 @@ def test_all_benchmarks_write_both_tables(fake: Fake) -> None:
     assert text.endswith("\n\nThe end.\n")
 
 
-@pytest.mark.parametrize("names", [["training"], ["metrics", "balance"]])
+@pytest.mark.parametrize(
+    ("names", "command"),
+    [
+        (["training"], f"{' '.join(OTHERS)} --readme"),
+        (["metrics", "balance"], "python -m benchmarks --readme"),
+    ],
+)
 def test_rows_that_would_not_be_measured_are_not_wiped(
-    fake: Fake, capsys: pytest.CaptureFixture[str], names: list[str]
+    fake: Fake, capsys: pytest.CaptureFixture[str], names: list[str], command: str
 ) -> None:
     with pytest.raises(SystemExit) as stopped:
         fake.main(*names, "--readme")
     assert stopped.value.code == 2
-    every = "" if "balance" in names else f" {' '.join(fake.all_but_balance())}"
-    assert capsys.readouterr().err.rstrip().endswith(f"run python -m benchmarks{every} --readme")
+    assert capsys.readouterr().err.rstrip().endswith(command)
     assert fake.run == []
     assert fake.text() == TEXT
 
 
 def test_the_command_a_refusal_names_works(fake: Fake) -> None:
-    text = fake.main(*fake.all_but_balance(), "--readme")
+    text = fake.main(*OTHERS, "--readme")
     assert "step of preparing" in text
     assert f"{BALANCE}\n{BALANCE_END}" in text
 
@@ -190,6 +193,43 @@ def test_a_benchmark_of_the_news_workload_runs(name: str, small: Callable[[str],
     ratios = small(name).run()
     assert ratios
     assert all(ratio.value > 0 for ratio in ratios)
+
+
+def test_the_benchmark_of_many_labels_measures_the_same_gauc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT)
+    feedback = importlib.import_module("benchmarks.feedback")
+    log = feedback.views(5000, 100)
+    assert feedback.looped(*log) == pytest.approx(feedback.user_auc(*log).mean(), abs=1e-12)
+
+
+def test_the_benchmark_of_many_labels_loads_the_same_rows(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(ROOT)
+    feedback = importlib.import_module("benchmarks.feedback")
+    monkeypatch.setattr(feedback, "BATCH", 64)
+    rows = feedback.mapped(tmp_path, 300)
+    assert feedback.by_columns(rows) == feedback.by_rows(rows) == rows.labels.sum()
+
+
+def test_the_benchmark_of_many_labels_takes_whole_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT)
+    feedback = importlib.import_module("benchmarks.feedback")
+    monkeypatch.setattr(feedback, "BATCH", 64)
+    made = []
+    honest = feedback.network
+    monkeypatch.setattr(feedback, "network", lambda *given: made.append(honest(*given)) or made[-1])
+    batches = feedback.drawn(2)
+    for method in ("equal", "gradcraft"):
+        step = feedback.steps(method, batches)
+        before = made[-1].fields.table.weight.detach().clone()
+        step()
+        moved = (made[-1].fields.table.weight.detach() != before).any(dim=1)
+        first = made[-1].fields.first_of_ids
+        assert (
+            moved.nonzero()[:, 0].tolist()
+            == torch.unique(torch.cat([(batch.ids + first).flatten() for batch in batches])).tolist()
+        )
 
 
 @pytest.mark.slow

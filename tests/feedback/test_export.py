@@ -110,10 +110,9 @@ def test_the_vocabulary_tells_rows_and_labels(exported):
     "given",
     [
         {"chain": "esmm", "order": ("view", "click", "buy"), "shared_experts": 0},
-        {"chain": "aitm", "order": ("view", "buy"), "levels": 2},
-        {"architecture": "mmoe", "expert_kind": "shared-fm-scalar"},
+        {"chain": "aitm", "order": ("view", "buy"), "levels": 2, "expert_kind": "shared-fm-scalar"},
     ],
-    ids=["esmm", "aitm of two levels", "mmoe as released"],
+    ids=["esmm", "aitm of two levels"],
 )
 def test_every_kind_of_network_is_exported(given, tmp_path):
     found = export([small_network(**given).eval()], encoding_of(), tmp_path / "served")

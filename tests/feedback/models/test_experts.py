@@ -19,10 +19,10 @@ def filled(module):
 def looped(experts, inputs):
     """One expert after another, one layer after another."""
     outputs = []
-    for number in range(len(experts.weights[0])):
+    for number in range(experts.experts):
         states = inputs
-        for weight, bias in zip(experts.weights, experts.biases, strict=True):
-            states = (states @ weight[number] + bias[number]).clamp(min=0)
+        for layer in experts.layers:
+            states = (states @ layer.weight[number] + layer.bias[number]).clamp(min=0)
         outputs.append(states)
     return torch.stack(outputs)
 
@@ -45,9 +45,9 @@ def test_batched_experts_are_those_of_a_loop_with_their_gradients(experts):
 def test_every_expert_begins_with_weights_of_its_own_and_no_bias():
     torch.manual_seed(0)
     made = MLPExperts(3, 40, (50,), 0.0, lambda weights: nn.init.normal_(weights, std=0.01))
-    assert made.weights[0].std(dim=(1, 2)).tolist() == pytest.approx([0.01] * 3, rel=0.1)
-    assert not torch.equal(made.weights[0][0], made.weights[0][1])
-    assert not made.biases[0].any()
+    assert made.layers[0].weight.std(dim=(1, 2)).tolist() == pytest.approx([0.01] * 3, rel=0.1)
+    assert not torch.equal(made.layers[0].weight[0], made.layers[0].weight[1])
+    assert not made.layers[0].bias.any()
 
 
 def test_dropout_hits_experts_apart_and_only_in_training():
@@ -92,9 +92,9 @@ def test_every_deep_fm_has_an_mlp_a_linear_part_and_a_machine_of_its_own():
     vectors, weights = inputs[:, :8].reshape(7, 4, 2), inputs[:, 8:]
     torch.testing.assert_close(found[:, :, :5], looped(made.deep, inputs[:, :8]))
     for expert, row in itertools.product(range(3), range(7)):
-        linear = sum(made.first[expert, f] * weights[row, f] for f in range(4))
+        linear = sum(made.first_order[expert, f] * weights[row, f] for f in range(4))
         machine = sum(
-            made.second[expert, f] * made.second[expert, g] * (vectors[row, f] @ vectors[row, g])
+            made.second_order[expert, f] * made.second_order[expert, g] * (vectors[row, f] @ vectors[row, g])
             for f, g in itertools.combinations(range(4), 2)
         )
         torch.testing.assert_close(found[expert, row, 5:], torch.stack((linear, machine)))
@@ -103,5 +103,5 @@ def test_every_deep_fm_has_an_mlp_a_linear_part_and_a_machine_of_its_own():
 def test_deep_fms_begin_as_deep_fm():
     """Its linear part and its machine weigh all fields alike."""
     made = DeepFMExperts(2, 4, 2, (3,), 0.0, nn.init.xavier_uniform_)
-    assert made.first.eq(1).all()
-    assert made.second.eq(1).all()
+    assert made.first_order.eq(1).all()
+    assert made.second_order.eq(1).all()

@@ -31,10 +31,8 @@ def extraction(shared, own, levels):
 
 def expert_of(state, prefix, number, inputs):
     for layer in range(2):
-        inputs = (
-            inputs @ state[f"{prefix}.weights.{layer}"][number] + state[f"{prefix}.biases.{layer}"][number, 0]
-        )
-        inputs = inputs.clamp(min=0)
+        weight, bias = (state[f"{prefix}.layers.{layer}.{each}"][number] for each in ("weight", "bias"))
+        inputs = (inputs @ weight + bias[0]).clamp(min=0)
     return inputs
 
 

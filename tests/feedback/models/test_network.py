@@ -1,4 +1,5 @@
 import math
+from copy import deepcopy
 
 import pytest
 import torch
@@ -75,7 +76,7 @@ def test_no_parameter_is_without_gradient(name, updates):
         assert parameter.grad is not None, parameter_name
         gradient = parameter.grad.to_dense() if parameter.grad.is_sparse else parameter.grad
         # Every expert, and every field that an expert weighs, has its own.
-        is_stacked = gradient.ndim == 3 or parameter_name.endswith(("first", "second"))
+        is_stacked = gradient.ndim == 3 or parameter_name.endswith("_order")
         stacked = gradient if is_stacked else gradient[None]
         assert all(bool(each.any()) for each in stacked), parameter_name
 
@@ -118,6 +119,16 @@ def test_experts_that_feed_shared_ones_are_shared():
         "extraction.levels.0.common_gate",
         "extraction.levels.1.shared",
     }
+
+
+def test_a_copy_shares_its_own_parameters():
+    model = small_network()
+    copied = deepcopy(model)
+    names = {id(parameter): name for name, parameter in copied.named_parameters()}
+    of_model = {id(parameter): name for name, parameter in model.named_parameters()}
+    assert [names[id(each)] for each in copied.shared_parameters()] == [
+        of_model[id(each)] for each in model.shared_parameters()
+    ]
 
 
 def test_all_parameters_count_as_shared_as_released():
@@ -193,7 +204,7 @@ def test_weights_begin_as_paper_5_has_them():
     for name, parameter in model.named_parameters():
         if "bias" in name:
             assert not parameter.any(), name
-        elif name.endswith(("first", "second")):
+        elif name.endswith("_order"):
             assert parameter.eq(1).all(), name
         elif parameter.numel() > 500:
             assert parameter.std().item() == pytest.approx(0.01, rel=0.15), name
@@ -203,7 +214,7 @@ def test_weights_begin_as_paper_5_has_them():
 def test_xaviers_rule_goes_by_a_single_experts_sizes():
     torch.manual_seed(0)
     model = network(SCHEMA, Network(initial="xavier"))
-    weight = model.extraction.levels[0].shared.deep.weights[1]
+    weight = model.extraction.levels[0].shared.deep.layers[1].weight
     bound = math.sqrt(6 / (256 + 128))
     assert 0.95 * bound < float(weight.detach().abs().max()) <= bound
 

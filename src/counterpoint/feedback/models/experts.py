@@ -31,20 +31,32 @@ class MLPExperts(nn.Module):
 
     def __init__(self, experts: int, inputs: int, widths: Sequence[int], dropout: float, fill: Fill) -> None:
         super().__init__()
-        sizes = list(pairwise((inputs, *widths)))
-        self.weights = nn.ParameterList(torch.empty(experts, below, above) for below, above in sizes)
-        self.biases = nn.ParameterList(torch.zeros(experts, 1, above) for _, above in sizes)
-        for matrix in (matrix for layer in self.weights for matrix in layer.detach()):
-            fill(matrix)
+        self.layers = nn.ModuleList(
+            _Linears(experts, below, above, fill) for below, above in pairwise((inputs, *widths))
+        )
         self.dropout = Dropout(dropout)
-        self.outputs = widths[-1]
+        self.experts, self.outputs = experts, widths[-1]
 
     def forward(self, inputs: Float[Tensor, "rows inputs"]) -> Float[Tensor, "experts rows outputs"]:
         """Return what each expert makes of the same inputs."""
-        states = inputs.expand(len(self.weights[0]), -1, -1)
-        for weight, bias in zip(self.weights, self.biases, strict=True):
-            states = self.dropout(torch.baddbmm(bias, states, weight).relu_())
+        states = inputs.expand(self.experts, -1, -1)
+        for layer in self.layers:
+            states = self.dropout(layer(states).relu_())
         return states
+
+
+class _Linears(nn.Module):
+    """A linear layer of every expert: x_e W_e + b_e."""
+
+    def __init__(self, experts: int, inputs: int, outputs: int, fill: Fill) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(experts, inputs, outputs))
+        self.bias = nn.Parameter(torch.zeros(experts, 1, outputs))
+        for matrix in self.weight.detach():
+            fill(matrix)
+
+    def forward(self, states: Float[Tensor, "experts rows inputs"]) -> Float[Tensor, "experts rows outputs"]:
+        return torch.baddbmm(self.bias, states, self.weight)
 
 
 class DeepFMExperts(nn.Module):
@@ -75,16 +87,16 @@ class DeepFMExperts(nn.Module):
         super().__init__()
         self.sizes = fields, width
         self.deep = MLPExperts(experts, fields * width, widths, dropout, fill)
-        self.first = nn.Parameter(torch.ones(experts, fields))
-        self.second = nn.Parameter(torch.ones(experts, fields))
+        self.first_order = nn.Parameter(torch.ones(experts, fields))
+        self.second_order = nn.Parameter(torch.ones(experts, fields))
         self.outputs = self.deep.outputs + 2
 
     def forward(self, inputs: Float[Tensor, "rows inputs"]) -> Float[Tensor, "experts rows outputs"]:
         """Return what each expert makes of the fields' vectors, one after another, and their weights."""
         fields, width = self.sizes
         vectors, weights = torch.split(inputs, [fields * width, fields], dim=1)
-        linear = self.first @ weights.T
-        machine = factorization_machine(vectors.view(-1, fields, width), self.second)
+        linear = self.first_order @ weights.T
+        machine = factorization_machine(vectors.view(-1, fields, width), self.second_order)
         return torch.cat((self.deep(vectors), linear[:, :, None], machine[:, :, None]), dim=2)
 
 

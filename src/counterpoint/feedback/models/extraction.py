@@ -113,14 +113,13 @@ class Level(nn.Module):
             of_tasks: what each task's experts and gate take.
         """
         shared = [] if self.shared is None else [self.shared(common)]
-        own = [[experts(states)] for experts, states in zip(self.own, of_tasks, strict=bool(self.own))]
-        own = own or [[] for _ in of_tasks]
+        own = [experts(states) for experts, states in zip(self.own, of_tasks, strict=False)]
         mixtures = [
-            gate(states, torch.cat([*mine, *shared]))
-            for gate, states, mine in zip(self.gates, of_tasks, own, strict=True)
+            gate(states, _together([*own[task : task + 1], *shared]))
+            for task, (gate, states) in enumerate(zip(self.gates, of_tasks, strict=True))
         ]
         if self.common_gate is not None:
-            common = self.common_gate(common, torch.cat([*(each for mine in own for each in mine), *shared]))
+            common = self.common_gate(common, _together([*own, *shared]))
         return common, mixtures
 
 
@@ -146,6 +145,13 @@ class Gate(nn.Module):
         shares = self.choice(states).softmax(dim=1)
         mixture: States = (shares.T[:, :, None] * experts).sum(dim=0)
         return mixture
+
+
+def _together(
+    experts: Sequence[Float[Tensor, "some rows width"]],
+) -> Float[Tensor, "experts rows width"]:
+    """Return experts one below another; what is there already is not copied."""
+    return experts[0] if len(experts) == 1 else torch.cat([*experts])
 
 
 def _mlps(inputs: int, widths: Sequence[int], dropout: float, fill: Fill) -> Callable[[int], Experts]:

@@ -14,7 +14,7 @@ from counterpoint.feedback.models.chains import Apart
 from counterpoint.feedback.models.experts import factorization_machine
 from counterpoint.feedback.models.extraction import Extraction
 from counterpoint.feedback.models.fields import Fields
-from counterpoint.feedback.schema import Schema
+from counterpoint.feedback.schema import Column, Schema
 
 
 class FeedbackNetwork(nn.Module):
@@ -56,7 +56,6 @@ class FeedbackNetwork(nn.Module):
         self.extraction, self.chain = extraction, chain
         # By number: names of labels come from logs, and not all can name a module.
         self.towers, self.heads = nn.ModuleList(towers), nn.ModuleList(heads)
-        # A tuple: what stands in a list of its own would count as a second set of parameters.
         self._shared = tuple(self.parameters() if all_shared else self._reached_by_several())
 
     def losses(self, batch: FeedbackBatch) -> dict[str, Float[Tensor, ""]]:
@@ -105,7 +104,7 @@ class FeedbackNetwork(nn.Module):
         yield from self._shared
 
     def _logits(self, vectors: Float[Tensor, "rows fields width"]) -> list[Float[Tensor, " rows"]]:
-        """Return the logit of each label; as one tensor, all would wait for each other's gradients."""
+        """Return the logit of each label, apart: a pass from one task's loss goes through its tower alone."""
         flat, first_order = vectors[:, :, : self.width].flatten(1), vectors[:, :, self.width :].flatten(1)
         mixtures = self.extraction(torch.cat((flat, first_order), dim=1))
         if self.beside:
@@ -117,10 +116,8 @@ class FeedbackNetwork(nn.Module):
 
     def _vectors(self, batch: FeedbackBatch) -> Float[Tensor, "rows fields width"]:
         """Return the vectors of a batch whose ids have all been looked at."""
-        for place, column in enumerate(self.schema.ids):
-            _require(column.name, batch.ids[:, place], column.size)
-        for column, (values, _) in zip(self.schema.lists, batch.lists, strict=True):
-            _require(column.name, values, column.size)
+        _refuse_beyond(self.schema.ids, batch.ids.unbind(1))
+        _refuse_beyond(self.schema.lists, [values for values, _ in batch.lists])
         vectors: Float[Tensor, "rows fields width"] = self.fields(batch.ids, batch.numbers, batch.lists)
         return vectors
 
@@ -142,11 +139,16 @@ class FeedbackNetwork(nn.Module):
         return [parameter for parameter in self.parameters() if id(parameter) in common]
 
 
-def _require(column: str, ids: Int[Tensor, " values"], size: int) -> None:
+def _refuse_beyond(columns: Sequence[Column], ids: Sequence[Int[Tensor, " values"]]) -> None:
     """Raise where an id has no row of its own: in a common table it would be another column's."""
-    if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < size:
-        wrong = int(ids.min()) if int(ids.min()) < 0 else int(ids.max())
-        raise CounterpointError(
-            f"The column {column!r} has the id {wrong}, which lies beyond its vocabulary of {size} rows; use "
-            "the store that the model was made for."
-        )
+    sizes = [column.size for column in columns]
+    beyond = [(rows < 0) | (rows >= size) for rows, size in zip(ids, sizes, strict=True)]
+    # Once for all columns: a device has to be waited for.
+    if not beyond or not bool(torch.cat(beyond).any()):
+        return
+    place = next(place for place, each in enumerate(beyond) if bool(each.any()))
+    wrong = int(ids[place][beyond[place]][0])
+    raise CounterpointError(
+        f"The column {columns[place].name!r} has the id {wrong}, which lies beyond its vocabulary of "
+        f"{sizes[place]} rows; use the store that the model was made for."
+    )
