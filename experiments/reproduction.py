@@ -171,7 +171,7 @@ def _results(result: dict[str, Any]) -> str:
         rows.append([f"`{recipe}`{below}", *cells])
     for floor, values in floors.items():
         kind = "" if floor == OPTIMUM else "floor: "
-        printed = [f"{values[metric]:.4f}" for metric in metrics]
+        printed = [_plain(values[metric]) for metric in metrics]
         rows.append([f"*{kind}{floor}*", *printed, *[""] * (len(header) - 1 - len(metrics))])
     seeds = ", ".join(map(str, recipes[baseline]["seeds"]))
     note = (
@@ -193,7 +193,7 @@ def _improvements(result: dict[str, Any]) -> str:
         gains = [each["gains"][metric] for metric in metrics]
         rows.append([f"`{each['label']}`", *map(_percent, gains)])
     note = (
-        f"RI-A and RI-G of paper 5, in percent, over `{every[0]['against']}`: mean over the tasks, ± standard "
+        f"Paper 5's RI-A and RI-G, in percent, over `{every[0]['against']}`: mean over the tasks, ± standard "
         f"deviation over the seeds, with the 95 % interval of a paired bootstrap over {result['unit']}."
     )
     return f"{_table(['', *(f'RI of {_named(metric)}' for metric in metrics)], rows)}\n\n{note}"
@@ -213,7 +213,7 @@ def _task_by_task(result: dict[str, Any], metrics: list[str]) -> str:
     ]
     for floor, values in result["floors"].items():
         kind = "" if floor == OPTIMUM else "floor: "
-        rows.append([f"*{kind}{floor}*", *(f"{values[metric]:.4f}" for metric in metrics)])
+        rows.append([f"*{kind}{floor}*", *(_plain(values[metric]) for metric in metrics)])
     return _table(["", *(metric.rpartition("/")[0] for metric in metrics)], rows)
 
 
@@ -270,6 +270,10 @@ def _p_value(value: float | None) -> str:
 
 def _difference(interval: dict[str, float]) -> str:
     return f"{interval['mean_difference']:+.4f} ({interval['low']:+.4f} to {interval['high']:+.4f})"
+
+
+def _plain(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.4f}"
 
 
 def _spread(value: dict[str, Any]) -> str:
