@@ -13,7 +13,7 @@ from counterpoint.evaluation.units import intervals, told
 from counterpoint.feedback.data.store import Rows, Store
 from counterpoint.feedback.floors import floors
 from counterpoint.feedback.recipe import FeedbackRecipe
-from counterpoint.feedback.scoring import Predictor, score
+from counterpoint.feedback.scoring import Model, score
 from counterpoint.progress import Progress, silent
 
 _SMALLEST_SLICE = 100  # rows
@@ -23,7 +23,7 @@ _Metrics = dict[str, float]
 
 
 def evaluate(
-    model: Predictor,
+    model: Model,
     recipe: FeedbackRecipe,
     store: Store,
     split: str,

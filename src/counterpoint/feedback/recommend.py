@@ -13,7 +13,7 @@ from counterpoint.feedback.batch import FeedbackBatch
 from counterpoint.feedback.batches import gathered
 from counterpoint.feedback.data.owners import last_rows
 from counterpoint.feedback.data.store import Store
-from counterpoint.feedback.scoring import ROWS, Predictor, evaluating, logits_of
+from counterpoint.feedback.scoring import ROWS, Model, evaluating, logits_of
 from counterpoint.progress import Progress, silent
 
 _USERS = 256  # in a block of `recommend_all`
@@ -52,7 +52,7 @@ class FeedbackRecommender:
         UsageError: the log has no users or no items.
     """
 
-    def __init__(self, model: Predictor, store: Store) -> None:
+    def __init__(self, model: Model, store: Store) -> None:
         self._rows = store.rows("train")
         if store.unit != "users" or self._rows.items is None:
             raise UsageError(

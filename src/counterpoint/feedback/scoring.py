@@ -2,35 +2,28 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
 
 from counterpoint.errors import CounterpointError
 from counterpoint.feedback.batch import FeedbackBatch
 from counterpoint.feedback.batches import gathered
 from counterpoint.feedback.data.store import Rows
-from counterpoint.feedback.schema import Schema
+from counterpoint.feedback.models.network import FeedbackNetwork
+from counterpoint.feedback.separate import SeparateNetworks
 from counterpoint.progress import Progress, silent
 
 ROWS = 8_192
 """Rows that are scored at once."""
 
 
-class Predictor(Protocol):
-    """What predicts the labels of rows: a network for all of them, or one for each."""
-
-    schema: Schema
-
-    def logits(self, batch: FeedbackBatch) -> Float[Tensor, "rows labels"]:
-        """Return the logit of each label."""
-        ...
+Model = FeedbackNetwork | SeparateNetworks
+"""What predicts the labels of rows: a network for all of them, or one for each."""
 
 
-def score(model: Predictor, rows: Rows, progress: Progress = silent) -> Float[np.ndarray, "rows labels"]:
+def score(model: Model, rows: Rows, progress: Progress = silent) -> Float[np.ndarray, "rows labels"]:
     """Return the logits of all rows, in float32 and without dropout.
 
     The model's mode does not matter and stays as it is.
@@ -47,9 +40,7 @@ def score(model: Predictor, rows: Rows, progress: Progress = silent) -> Float[np
     return logits
 
 
-def logits_of(
-    model: Predictor, batch: FeedbackBatch, device: torch.device
-) -> Float[np.ndarray, "rows labels"]:
+def logits_of(model: Model, batch: FeedbackBatch, device: torch.device) -> Float[np.ndarray, "rows labels"]:
     """Return the logits of a batch.
 
     Raises:
@@ -65,9 +56,8 @@ def logits_of(
 
 
 @contextmanager
-def evaluating(model: Predictor) -> Iterator[torch.device]:
+def evaluating(model: Model) -> Iterator[torch.device]:
     """Switch a model's dropout off, and gradients, and yield where the model is."""
-    assert isinstance(model, nn.Module)
     trains = model.training
     model.eval()
     try:

@@ -18,10 +18,10 @@ from counterpoint.feedback.evaluate import evaluate as evaluate_labels
 from counterpoint.feedback.export import Exported
 from counterpoint.feedback.export import export as export_networks
 from counterpoint.feedback.models.building import network
-from counterpoint.feedback.models.network import FeedbackNetwork
 from counterpoint.feedback.recipe import FeedbackRecipe
 from counterpoint.feedback.recommend import FeedbackRecommender
 from counterpoint.feedback.schema import Schema
+from counterpoint.feedback.scoring import Model
 from counterpoint.feedback.separate import SeparateNetworks
 from counterpoint.files import cached_store, read_json, write_json
 from counterpoint.progress import Progress
@@ -30,7 +30,6 @@ from counterpoint.workload import Trainee
 
 recipe_type = FeedbackRecipe
 
-Model = FeedbackNetwork | SeparateNetworks
 _WEIGHTS = "model.safetensors"
 
 
