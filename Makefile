@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,report,sentiment,tune,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,onnx,report,sentiment,tune,dev]'
 	touch $(STAMP)
 
 demo: $(STAMP)

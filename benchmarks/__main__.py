@@ -8,7 +8,18 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import balance, encoding, evaluation, frozen, metrics, preparing, ranking, shopping, training
+from benchmarks import (
+    balance,
+    encoding,
+    evaluation,
+    feedback,
+    frozen,
+    metrics,
+    preparing,
+    ranking,
+    shopping,
+    training,
+)
 from benchmarks.measure import Ratio
 
 ALL = {
@@ -21,6 +32,7 @@ ALL = {
     "preparing": preparing.run,
     "shopping": shopping.run,
     "ranking": ranking.run,
+    "feedback": feedback.run,
 }
 README = Path(__file__).parent.parent / "README.md"
 

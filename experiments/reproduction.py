@@ -18,7 +18,8 @@ import torch
 import counterpoint
 from counterpoint.behaviors.simulate import simulate as simulate_behaviors
 from counterpoint.cli import show
-from counterpoint.evaluation.tables import OPTIMUM
+from counterpoint.evaluation.tables import OPTIMUM, by_task, overall
+from counterpoint.feedback.simulate import simulate as simulate_feedback
 from counterpoint.files import read_json, write_json
 from counterpoint.news.simulate import simulate
 from counterpoint.news.simulate_ebnerd import simulate_ebnerd
@@ -26,8 +27,13 @@ from counterpoint.news.simulate_ebnerd import simulate_ebnerd
 HERE = Path(__file__).parent
 PAGE, README = HERE.parent / "docs" / "reproduction.md", HERE.parent / "README.md"
 BEGIN, END = "<!-- {}: written by experiments/reproduction.py -->", "<!-- {}: end -->"
-NAMES = {"auc": "AUC", "mrr": "MRR"}
-SIMULATE = {"news": simulate, "ebnerd": simulate_ebnerd, "behaviors": simulate_behaviors}
+NAMES = {name: name.upper() for name in ("auc", "gauc", "mrr", "av-a", "av-g", "ri-a", "ri-g")}
+SIMULATE = {
+    "news": simulate,
+    "ebnerd": simulate_ebnerd,
+    "behaviors": simulate_behaviors,
+    "feedback": simulate_feedback,
+}
 NOTHING = "—"
 
 
@@ -111,9 +117,10 @@ def _paper(table: dict[str, Any]) -> str:
     metrics = table["metrics"]
     header = ["row", "recipe", *(f"{_named(name)}, paper" for name in metrics), "ours on the same data"]
     rows = []
+    digits = table["digits"] if isinstance(table["digits"], list) else [table["digits"]] * len(metrics)
     for row in table["rows"]:
-        values = row.get("paper", [""] * len(metrics))
-        printed = [f"{value:.{table['digits']}f}" if value != "" else NOTHING for value in values]
+        values = zip(row.get("paper", [""] * len(metrics)), digits, strict=True)
+        printed = [f"{value:.{places}f}" if value != "" else NOTHING for value, places in values]
         rows.append([row["name"], f"`{row['recipe']}`", *printed, ""])
     return "\n\n".join(
         [
@@ -132,6 +139,11 @@ def _study(study: dict[str, Any], result: dict[str, Any]) -> str:
     parts = [f"## {study['title']}{simulated}", study["about"], _results(result)]
     if "reading" in study:
         parts.append(study["reading"])
+    if result.get("relative improvement"):
+        parts += ["### Relative improvement over separate networks", _improvements(result)]
+    for metric, of_tasks in by_task(list(result["recipes"][result["baseline"]]["metrics"])).items():
+        if metric in ("auc", "gauc"):
+            parts += [f"### {_named(metric)} task by task", _task_by_task(result, of_tasks)]
     if result["does the auxiliary task pay"]:
         parts += ["### Does the auxiliary task pay?", _payoffs(result)]
     return "\n\n".join(parts)
@@ -141,7 +153,8 @@ def _results(result: dict[str, Any]) -> str:
     """Return recipes and floors, each recipe against the baseline, and how that was measured."""
     recipes, floors, baseline = result["recipes"], result["floors"], result["baseline"]
     decides = result["metric"]
-    metrics = [name for name in recipes[baseline]["metrics"] if name in next(iter(floors.values()))]
+    told = overall(list(recipes[baseline]["metrics"]))
+    metrics = [name for name in told if name in next(iter(floors.values()))]
     ceiling = floors.get(OPTIMUM, {}).get(decides)
     start = recipes[baseline]["metrics"][decides]["mean"]
     header = ["", *map(_named, metrics), f"{_named(decides)} against `{baseline}`", "p", "p over seeds"]
@@ -159,7 +172,7 @@ def _results(result: dict[str, Any]) -> str:
         rows.append([f"`{recipe}`{below}", *cells])
     for floor, values in floors.items():
         kind = "" if floor == OPTIMUM else "floor: "
-        printed = [f"{values[metric]:.4f}" for metric in metrics]
+        printed = [_plain(values[metric]) for metric in metrics]
         rows.append([f"*{kind}{floor}*", *printed, *[""] * (len(header) - 1 - len(metrics))])
     seeds = ", ".join(map(str, recipes[baseline]["seeds"]))
     note = (
@@ -170,6 +183,39 @@ def _results(result: dict[str, Any]) -> str:
         f"`{result['command']}`; {result['machine']}."
     )
     return f"{_table(header, rows)}\n\n{note}"
+
+
+def _improvements(result: dict[str, Any]) -> str:
+    """Return what the tasks gain over networks of their own."""
+    every = result["relative improvement"]
+    metrics = list(every[0]["gains"])
+    rows = []
+    for each in every:
+        gains = [each["gains"][metric] for metric in metrics]
+        rows.append([f"`{each['label']}`", *map(_percent, gains)])
+    note = (
+        f"Paper 5's RI-A and RI-G, in percent, over `{every[0]['against']}`: mean over the tasks, ± standard "
+        f"deviation over the seeds, with the 95 % interval of a paired bootstrap over {result['unit']}."
+    )
+    return f"{_table(['', *(f'RI of {_named(metric)}' for metric in metrics)], rows)}\n\n{note}"
+
+
+def _percent(gain: dict[str, Any]) -> str:
+    mean, low, high = (f"{100 * gain[end]:+.2f}" for end in ("mean_difference", "low", "high"))
+    spread = "" if gain["sd"] is None or math.isnan(gain["sd"]) else f" ± {100 * gain['sd']:.2f}"
+    return f"{mean}{spread} ({low} to {high})"
+
+
+def _task_by_task(result: dict[str, Any], metrics: list[str]) -> str:
+    """Return a metric in each task, of recipes and floors."""
+    rows = [
+        [f"`{recipe}`", *(_spread(found["metrics"][metric]) for metric in metrics)]
+        for recipe, found in result["recipes"].items()
+    ]
+    for floor, values in result["floors"].items():
+        kind = "" if floor == OPTIMUM else "floor: "
+        rows.append([f"*{kind}{floor}*", *(_plain(values[metric]) for metric in metrics)])
+    return _table(["", *(metric.rpartition("/")[0] for metric in metrics)], rows)
 
 
 def _payoffs(result: dict[str, Any]) -> str:
@@ -225,6 +271,10 @@ def _p_value(value: float | None) -> str:
 
 def _difference(interval: dict[str, float]) -> str:
     return f"{interval['mean_difference']:+.4f} ({interval['low']:+.4f} to {interval['high']:+.4f})"
+
+
+def _plain(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.4f}"
 
 
 def _spread(value: dict[str, Any]) -> str:

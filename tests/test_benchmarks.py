@@ -7,8 +7,8 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
-
 from benchmarks.__main__ import ALL
+
 from counterpoint.api import read_recipe
 from counterpoint.news.batches import TrainingBatches
 from counterpoint.news.models.building import fresh
@@ -193,6 +193,43 @@ def test_a_benchmark_of_the_news_workload_runs(name: str, small: Callable[[str],
     ratios = small(name).run()
     assert ratios
     assert all(ratio.value > 0 for ratio in ratios)
+
+
+def test_the_benchmark_of_many_labels_measures_the_same_gauc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT)
+    feedback = importlib.import_module("benchmarks.feedback")
+    log = feedback.views(5000, 100)
+    assert feedback.looped(*log) == pytest.approx(feedback.user_auc(*log).mean(), abs=1e-12)
+
+
+def test_the_benchmark_of_many_labels_loads_the_same_rows(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(ROOT)
+    feedback = importlib.import_module("benchmarks.feedback")
+    monkeypatch.setattr(feedback, "BATCH", 64)
+    rows = feedback.mapped(tmp_path, 300)
+    assert feedback.by_columns(rows) == feedback.by_rows(rows) == rows.labels.sum()
+
+
+def test_the_benchmark_of_many_labels_takes_whole_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT)
+    feedback = importlib.import_module("benchmarks.feedback")
+    monkeypatch.setattr(feedback, "BATCH", 64)
+    made = []
+    honest = feedback.network
+    monkeypatch.setattr(feedback, "network", lambda *given: made.append(honest(*given)) or made[-1])
+    batches = feedback.drawn(2)
+    for method in ("equal", "gradcraft"):
+        step = feedback.steps(method, batches)
+        before = made[-1].fields.table.weight.detach().clone()
+        step()
+        moved = (made[-1].fields.table.weight.detach() != before).any(dim=1)
+        first = made[-1].fields.first_of_ids
+        assert (
+            moved.nonzero()[:, 0].tolist()
+            == torch.unique(torch.cat([(batch.ids + first).flatten() for batch in batches])).tolist()
+        )
 
 
 @pytest.mark.slow

@@ -57,7 +57,7 @@ def prepare(
 
     Args:
         data: the raw folder.
-        format: ``mind``, ``ebnerd`` or ``logs``; found by itself.
+        format: as ``mind``; found by itself.
         recipe: whose tokenizer and data settings shape the store.
         settings: ``key=value`` pairs that override the recipe.
         out: the store's folder; by default one in the cache.
@@ -203,6 +203,25 @@ def submit(
     return workload.find(resolved.workload).submit(model, resolved, store, split, Path(out), progress)
 
 
+def export(
+    run: str | Path,
+    *,
+    out: str | Path,
+    data: str | Path | None = None,
+    progress: Progress = silent,
+) -> Any:
+    """Write a run's best model with its vocabulary for ONNX Runtime, where it must score alike.
+
+    Args:
+        run: the run's folder.
+        out: the folder; an older export there is replaced.
+        data: a raw folder or a prepared store; by default the run's own.
+        progress: told how far the work is.
+    """
+    _, resolved, model, store = _opened(run, data, progress)
+    return workload.find(resolved.workload).export(model, resolved, store, Path(out))
+
+
 def load(run: str | Path, *, data: str | Path | None = None) -> Any:
     """Return a trained recommender: ``counterpoint.load(run).recommend(history=[...])``.
 
@@ -221,6 +240,7 @@ def recommend_all(
     data: str | Path | None = None,
     top: int = 10,
     progress: Progress = silent,
+    **options: Any,
 ) -> int:
     """Write the best articles or items for everybody in the data as one Parquet file; return its rows.
 
@@ -230,8 +250,9 @@ def recommend_all(
         data: a raw folder or a prepared store; by default the run's own.
         top: how many for each.
         progress: told how far the work is.
+        options: those of the workload's recommender: ``by``, the label that ranks.
     """
-    blocks = load(run, data=data).recommend_all(top=top, progress=progress)
+    blocks = load(run, data=data).recommend_all(top=top, progress=progress, **options)
     return write_blocks(Path(out), blocks)
 
 

@@ -315,10 +315,12 @@ def _written(
     )
     grids = [
         side_by_side.results(comparison),
+        side_by_side.improvements(comparison),
         side_by_side.differences(comparison),
         side_by_side.payoffs(comparison),
         side_by_side.costs(comparison),
         measures,
+        *side_by_side.task_by_task(comparison),
     ]
     shown = [grid for grid in grids if grid is not None]
     swept = {"sweep": plan.sweep.as_dict()} if plan.sweep else {}

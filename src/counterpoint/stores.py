@@ -59,14 +59,14 @@ def read_table(
         ) from error
 
 
-def map_array(store: Path, name: str) -> Shaped[np.ndarray, " values"]:
+def map_array(store: Path, name: str) -> Shaped[np.ndarray, " *shape"]:
     """Return a store's array, mapped for reading.
 
     Raises:
         CounterpointError: the file is missing or broken.
     """
     try:
-        array: Shaped[np.ndarray, " values"] = np.load(
+        array: Shaped[np.ndarray, " *shape"] = np.load(
             store / "arrays" / f"{name}.npy", mmap_mode="r", allow_pickle=False
         )
     except (OSError, ValueError) as error:

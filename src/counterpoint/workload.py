@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
     from counterpoint.evaluation.tables import Evaluated
 
-_MODULES = {"news": "counterpoint.news.workload", "behaviors": "counterpoint.behaviors.workload"}
+_MODULES = {
+    "news": "counterpoint.news.workload",
+    "behaviors": "counterpoint.behaviors.workload",
+    "feedback": "counterpoint.feedback.workload",
+}
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,10 @@ class Workload(Protocol):
         self, model: Any, recipe: Any, store: Any, split: str | None, out: Path, progress: Progress
     ) -> Any:
         """Write the predictions of a split as a submission, read it back and check it."""
+        ...
+
+    def export(self, model: Any, recipe: Any, store: Any, out: Path) -> Any:
+        """Write the model with its vocabulary for a runtime without PyTorch; it must score alike."""
         ...
 
     def recommender(self, model: Any, recipe: Any, store: Any, folder: Path) -> Any:

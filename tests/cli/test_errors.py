@@ -149,7 +149,7 @@ def test_a_run_whose_store_is_gone(command, broken, tmp_path):
 
 
 def test_what_is_no_run(command, tmp_path):
-    for name in ("evaluate", "submit", "recommend", "report"):
+    for name in ("evaluate", "submit", "recommend", "export", "report"):
         assert "not a run folder" in sentence(command(name, tmp_path), 2)
 
 
@@ -162,6 +162,7 @@ def test_what_is_no_run(command, tmp_path):
         (("recommend", "--history", "N1,N99"), 2, "no article 'N99' in "),
         (("recommend", "--history", "n11"), 2, "did you mean 'N1"),
         (("recommend", "--candidates", ""), 2, "there is nothing to rank"),
+        (("export",), 2, "only models of the feedback workload can be exported"),
     ],
 )
 def test_wrong_use_of_a_run(arguments, code, message, command, trained, tmp_path, monkeypatch):

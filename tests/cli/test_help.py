@@ -7,7 +7,7 @@ import pytest
 from counterpoint.recipe import builtin_names
 
 COMMANDS = [
-    *("prepare", "train", "evaluate", "submit", "recommend"),
+    *("prepare", "train", "evaluate", "submit", "recommend", "export"),
     *("compare", "tune", "report", "recipes", "simulate"),
 ]
 

@@ -138,6 +138,7 @@ def test_methods_are_compared_by_users(command, shop, tmp_path):
         (("recommend", "RUN", "--history", "a"), "--history: of no use here; this run takes --user.", 2),
         (("recommend", "RUN", "--all", "--user", "a"), "--user: of no use here; leave it out with --all.", 2),
         (("recommend", "RUN", "--user", "u9999"), "no user 'u9999'", 2),
+        (("export", "RUN"), "only models of the feedback workload can be exported", 2),
         (("submit", "RUN"), "logs of behaviours have no form for submissions", 2),
         (("evaluate", "RUN", "--split", "unlabelled"), "unlabelled", 2),
     ],

@@ -118,6 +118,14 @@ def submit(
     )
 
 
+def export(model: BehaviorsNetwork, recipe: BehaviorsRecipe, store: Store, out: Path) -> NoReturn:
+    """Refuse: its vectors of users and items score in products of tables, which need no runtime."""
+    raise UsageError(
+        "only models of the feedback workload can be exported; counterpoint recommend RUN --all writes "
+        "every user's best items."
+    )
+
+
 def recommender(
     model: BehaviorsNetwork, recipe: BehaviorsRecipe, store: Store, folder: Path
 ) -> BehaviorsRecommender:

@@ -47,7 +47,7 @@ def compare(
 
     from counterpoint.evaluation import side_by_side
     from counterpoint.evaluation.figures import MISSING
-    from counterpoint.evaluation.tables import terminal_table
+    from counterpoint.evaluation.tables import metric_names, overall, terminal_table
     from counterpoint.experiment import compare as run
 
     with show.progress(interrupted="the same command goes on where it stopped") as progress:
@@ -70,7 +70,8 @@ def compare(
     console = Console()
     results, *others = found.grids
     console.print(Text(side_by_side.heading(found.comparison), style="bold"))
-    console.print(terminal_table(found.comparison.rows))
+    rows = found.comparison.rows
+    console.print(terminal_table(rows, overall(metric_names(rows))))
     show.say("\n".join(results.notes))
     # A table of many columns does not fit into a terminal; it stands in the report.
     for grid in (each for each in others if len(each.header) <= 6):

@@ -20,7 +20,15 @@ def evaluate(
     from rich.console import Console
 
     from counterpoint import api
-    from counterpoint.evaluation.tables import Value, comparison, terminal_table, unit_of
+    from counterpoint.evaluation.tables import (
+        Value,
+        by_task,
+        comparison,
+        metric_names,
+        overall,
+        terminal_table,
+        unit_of,
+    )
     from counterpoint.files import write_json
 
     with show.progress() as progress:
@@ -30,7 +38,10 @@ def evaluate(
     console = Console()
     simulated = evaluation["data"]["simulated"]
     name = f"{run.name} (simulated {simulated})" if simulated else run.name
-    console.print(terminal_table(comparison({name: [evaluation]})))
+    rows = comparison({name: [evaluation]})
+    metrics = metric_names(rows)
+    for shown in (overall(metrics), *by_task(metrics).values()):
+        console.print(terminal_table(rows, shown))
     unit = unit_of(evaluation)
     for name, part in evaluation["slices"].items():
         metric = next(metric for metric in part if metric != unit)

@@ -15,7 +15,11 @@ Settings = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe; repeat for several."),
 ]
 Format = Annotated[
-    str | None, typer.Option(help="mind, ebnerd, logs; userbehavior, ijcai15, interactions; found by itself.")
+    str | None,
+    typer.Option(
+        help="mind, ebnerd, logs; userbehavior, ijcai15, interactions; wechat, kuairand, aliexpress, aliccp, "
+        "census, byterec, simulated, table; found by itself."
+    ),
 ]
 OnBadRow = Annotated[
     Literal["stop", "skip"],

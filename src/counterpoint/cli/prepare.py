@@ -52,8 +52,28 @@ def prepare(
       u1,i7,click,2026-03-01T08:15:00
       u1,i7,buy,2026-03-01T08:20:00
 
+    For a recipe of the feedback workload, logs of views: the WeChat challenge, KuaiRand, AliExpress, Ali-CCP,
+    census and ByteDance's videos, or your own table (views.csv or .parquet, test.csv beside it if the split
+    is given), whose recipe says what the columns are and what makes a label:
+
+    \b
+    views.csv
+      user,item,author,length,tags,played,liked
+      u1,v7,a3,31.5,music;dance,40.2,1
+
+    \b
+    [columns]
+    ids = ["user", "item", "author"]
+    numbers = ["length"]
+    lists = ["tags"]
+    [labels]
+    long_view = "played > quantile(played, 0.75)"
+    complete = "played >= length"
+    like = "liked == 1"
+
     Example: counterpoint prepare MINDsmall --out stores/mind
     Example: counterpoint prepare UserBehavior.csv --recipe metabalance --out stores/shopping
+    Example: counterpoint prepare KuaiRand-Pure/data --recipe gradcraft --out stores/kuairand
     """
     from counterpoint import api
 

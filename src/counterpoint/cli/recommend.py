@@ -9,6 +9,16 @@ import typer
 from counterpoint.cli import options, show
 from counterpoint.errors import UsageError
 
+_TAKES = {
+    "news": ("article", "candidates", "history"),
+    "behaviors": ("user",),
+    "feedback": ("user", "by"),
+}
+"""The options that say what is asked of a run, by its workload."""
+
+_TAKES_OF_ALL = ("by",)
+"""Those of them that have a meaning with ``--all``."""
+
 
 def recommend(
     run: options.RunFolder,
@@ -24,7 +34,12 @@ def recommend(
         list[str] | None,
         typer.Option(metavar="ID=TITLE", help="News: an article that the data does not have; repeat."),
     ] = None,
-    user: Annotated[str | None, typer.Option(help="Behaviours: whom to recommend items to.")] = None,
+    user: Annotated[
+        str | None, typer.Option(help="Behaviours, feedback: whom to recommend items to.")
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Feedback: the label whose probability ranks. Default: the first.")
+    ] = None,
     everybody: Annotated[
         bool, typer.Option("--all", help="For everybody in the data, as a Parquet file (--out).")
     ] = False,
@@ -39,22 +54,25 @@ def recommend(
     Example: counterpoint recommend runs/mtrec-seed0 --history N55528,N19639 --article new="Tram line opens"
     Example: counterpoint recommend runs/metabalance-seed0 --user 1011
     Example: counterpoint recommend runs/metabalance-seed0 --all --top 20 --out recommendations.parquet
+    Example: counterpoint recommend runs/gradcraft-seed0 --user 1011 --by like
     """
     from counterpoint import api
     from counterpoint.files import write_json
     from counterpoint.run import Run
 
-    of_news = Run.open(run).facts["workload"] == "news"
-    given = {"article": article, "candidates": candidates, "history": history, "user": user}
-    takes = [] if everybody else ["article", "candidates", "history"] if of_news else ["user"]
+    workload = Run.open(run).facts["workload"]
+    of_news = workload == "news"
+    given = {"article": article, "by": by, "candidates": candidates, "history": history, "user": user}
+    takes = [each for each in _TAKES[workload] if not everybody or each in _TAKES_OF_ALL]
     for option, value in given.items():
         if value is not None and option not in takes:
             known = ", ".join(f"--{each}" for each in takes)
             remedy = "leave it out with --all" if everybody else f"this run takes {known}"
             raise UsageError(f"--{option}: of no use here; {remedy}.")
+    ranked_by = {} if by is None else {"by": by}
     if everybody:
         with show.progress() as progress:
-            rows = api.recommend_all(run, out=out, data=data, top=top, progress=progress)
+            rows = api.recommend_all(run, out=out, data=data, top=top, progress=progress, **ranked_by)
         show.say(f"written: {rows:,} rows in {out}")
         return
     if of_news:
@@ -64,7 +82,7 @@ def recommend(
             "articles": _titles(article or []),
         }
     elif user is not None:
-        asked = {"user": user}
+        asked = {"user": user, **ranked_by}
     else:
         raise UsageError("--user is missing: whom to recommend items to; or ask for --all.")
     ranked = api.load(run, data=data).recommend(**asked, top=top)

@@ -130,6 +130,51 @@ def behaviors(
     _tell(simulation.folder, simulation.counts)
 
 
+@simulate.command()
+def feedback(
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    users: Annotated[int, typer.Option(help="Users.")] = 2_000,
+    videos: Annotated[int, typer.Option(help="Videos.")] = 1_500,
+    rows: Annotated[int, typer.Option(help="Views, on average.")] = 100_000,
+    tasks: Annotated[int, typer.Option(help="Labels, from 2 to 8: half about watching, half engaging.")] = 6,
+    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+    days: Annotated[int, typer.Option(help="Days.")] = 14,
+    relatedness: Annotated[
+        float,
+        typer.Option(help="Of the reasons to watch and to engage: 1 the same, 0 unrelated, -1 opposite."),
+    ] = 0.5,
+    conflict: Annotated[
+        float, typer.Option(help="How far the luck of the two excludes each other, from 0 to 1.")
+    ] = 0.5,
+    heterogeneity: Annotated[
+        float, typer.Option(help="Of the labels' rates: 0 all are 0.4, 1 they fall to 0.008.")
+    ] = 0.7,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+) -> None:
+    """Write a simulated log of short videos with several labels a view and their true probabilities.
+
+    Example: counterpoint simulate feedback --users 2000 --videos 1500 --rows 100000 --out simulated-videos
+    """
+    from counterpoint.feedback.simulate import simulate as write
+
+    with show.progress() as progress:
+        simulation = write(
+            out,
+            users=users,
+            videos=videos,
+            rows=rows,
+            tasks=tasks,
+            seed=seed,
+            days=days,
+            relatedness=relatedness,
+            conflict=conflict,
+            heterogeneity=heterogeneity,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    _tell(simulation.folder, simulation.counts)
+
+
 def _must_be_default(context: typer.Context, allowed: set[str]) -> None:
     """Refuse options that would be ignored."""
     for name in context.params:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from counterpoint.errors import CounterpointError, UsageError, nearest
+from counterpoint.evaluation.improvement import Improvement, improvements
 from counterpoint.evaluation.payoff import Payoff, payoff, single_task, tasks
 from counterpoint.evaluation.records import Group, Run, read_per_unit
 from counterpoint.evaluation.significance import Interval, SeedTest, bootstraps, holm, paired_t_test
@@ -92,6 +93,7 @@ class Comparison:
         contenders: the recipes, in the order given.
         floors: what they must beat, and the optimum where it is known.
         payoffs: of each multi-task recipe beside the single-task one; empty where there is none.
+        improvements: of each recipe over separate networks of the same tasks; empty where there are none.
     """
 
     title: str
@@ -105,6 +107,7 @@ class Comparison:
     contenders: Sequence[Contender]
     floors: Sequence[Row]
     payoffs: Sequence[Payoff]
+    improvements: Sequence[Improvement]
 
     @property
     def rows(self) -> list[Row]:
@@ -135,6 +138,7 @@ class Comparison:
             "does the auxiliary task pay": [
                 {**asdict(each), "gain": each.gain._asdict()} for each in self.payoffs
             ],
+            "relative improvement": [each.as_dict() for each in self.improvements],
         }
 
 
@@ -199,6 +203,7 @@ def compare_groups(
         contenders=contenders,
         floors=[row for row in rows if row.kind is not Kind.MODEL],
         payoffs=_payoffs(groups, means, metric, baseline),
+        improvements=improvements(groups, means, split),
     )
 
 

@@ -264,6 +264,41 @@ def bars(title: str, values: Sequence[Bar], lines: Mapping[str, float], *, base:
     return Figure(title, _svg(alt, drawn, height=34 * len(rows) + 30), names)
 
 
+def calibration(title: str, curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+    """Draw the share of positive rows against the mean probability of bins, and the line where they agree.
+
+    Args:
+        title: what is drawn.
+        curves: by name, of each bin what was ``predicted`` and ``observed``.
+
+    Raises:
+        CounterpointError: the packages that draw are not installed.
+    """
+    alt = _altair()
+    rows = [
+        {"predicted": predicted, "observed": observed, "name": number}
+        for number, curve in enumerate(curves.values())
+        for predicted, observed in zip(curve["predicted"], curve["observed"], strict=True)
+    ]
+    reach = max([row["predicted"] for row in rows] + [row["observed"] for row in rows], default=1.0) or 1.0
+    scale = alt.Scale(domain=[0, reach], nice=False)
+    axis = alt.Axis(tickCount=4, format="~g")
+    line = alt.Chart(alt.Data(values=rows)).mark_line(
+        aria=False, strokeWidth=1.6, point={"size": 20, "aria": False}
+    )
+    agreed = alt.Chart(
+        alt.Data(values=[{"predicted": end, "observed": end} for end in (0, reach)])
+    ).mark_line(aria=False, strokeDash=[3, 3], strokeWidth=1, color="currentColor", opacity=0.6)
+    places = {
+        "x": alt.X("predicted:Q", title="predicted", scale=scale, axis=axis),
+        "y": alt.Y("observed:Q", title=None, scale=scale, axis=axis),
+    }
+    drawn = agreed.encode(**places) + line.encode(
+        **places, color=_color(alt, "name:N", list(range(len(curves))))
+    )
+    return Figure(title, _svg(alt, drawn), list(curves) if len(curves) > 1 else ())
+
+
 def conflicts(title: str, cosines: Series) -> Figure:
     """Draw the cosine of two gradients at every step around the line of no conflict (MTRec, Fig. 5).
 

@@ -1,15 +1,20 @@
-"""The lines that a report draws of training: losses, metrics, cosines, and norms layer by layer."""
+"""The lines that a report draws: losses, metrics, cosines, norms layer by layer, and calibration."""
 
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 
 import numpy as np
 
-from counterpoint.evaluation.figures import Figure, averaged, curves, smoothed
+from counterpoint.evaluation.figures import Figure, averaged, calibration, curves, smoothed
 from counterpoint.evaluation.impressions import METRICS
 from counterpoint.evaluation.payoff import auxiliaries, target
 from counterpoint.evaluation.records import Group, Run, Series
+from counterpoint.evaluation.tables import Evaluation
 
+CALIBRATED = (
+    "The share of positive rows against the mean probability predicted, in bins of equally many rows; on the "
+    "dashed line they agree. Of several seeds, the first."
+)
 LAYERS = 12  # charts of one run: with more layers, those that stand together are summed up
 
 Lines = list[tuple[str, Series]]
@@ -46,6 +51,20 @@ def cosines(groups: Sequence[Group]) -> list[Figure]:
         if (found := auxiliaries(run)) and found.cosine
     ]
     return [curves("cosine, moving mean", lines)] if lines else []
+
+
+def calibrations(evaluations: Mapping[str, Sequence[Evaluation]]) -> list[Figure]:
+    """One chart for each task with what was predicted and what happened, a line for each recipe's first seed.
+
+    Args:
+        evaluations: by recipe, one for each seed.
+    """
+    found = {label: seeds[0].get("calibration", {}) for label, seeds in evaluations.items()}
+    tasks = dict.fromkeys(task for each in found.values() for task in each)
+    return [
+        calibration(task, {label: each[task] for label, each in found.items() if task in each})
+        for task in tasks
+    ]
 
 
 def layers(run: Run) -> list[Figure]:

@@ -10,6 +10,7 @@ from counterpoint import ablation
 from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.evaluation import lines, page, side_by_side, sweeps
 from counterpoint.evaluation.compare import Comparison, compare_groups, is_simulated
+from counterpoint.evaluation.conflicts import hurt_grid, pair_grid
 from counterpoint.evaluation.figures import Bar, Figure, bars, conflicts, curves, smoothed
 from counterpoint.evaluation.page import Html
 from counterpoint.evaluation.records import Group, Run, grouped, read_run
@@ -20,9 +21,11 @@ from counterpoint.evaluation.tables import (
     Row,
     Value,
     best,
+    by_task,
     comparison,
     floor_warnings,
     metric_names,
+    overall,
     pooled,
     unit_of,
 )
@@ -94,10 +97,13 @@ def write_report(
         *_comparisons(judged),
         *_chosen(groups, figures, sweep, judged),
         *_editorial(groups),
+        *_calibration(groups),
         *_slices(groups),
         page.section("Losses", page.figures(lines.losses(groups))),
         page.section("Validation", page.figures(lines.validation(groups))),
         _balance(groups),
+        side_by_side.section(hurt_grid(groups)),
+        *(side_by_side.section(pair_grid(group)) for group in groups),
         _layers(groups),
         _counts(groups),
         _recipes(groups),
@@ -109,9 +115,14 @@ def write_report(
     return out
 
 
-def results_table(rows: Sequence[Row]) -> Html:
-    """Return models and floors as a table: best in bold, what does not beat a floor in red."""
-    metrics = metric_names(rows)
+def results_table(rows: Sequence[Row], metrics: Sequence[str] | None = None) -> Html:
+    """Return models and floors as a table: best in bold, what does not beat a floor in red.
+
+    Args:
+        rows: models and floors.
+        metrics: the columns; by default all there are.
+    """
+    metrics = metric_names(rows) if metrics is None else metrics
     leaders = {metric: best(rows, metric) for metric in metrics}
 
     def cell(row: Row, metric: str) -> Html:
@@ -182,13 +193,16 @@ def _warnings(groups: Sequence[Group]) -> Html:
 def _results(groups: Sequence[Group]) -> Iterator[Html]:
     for split, evaluations in _splits(groups):
         rows = comparison(evaluations)
+        metrics = metric_names(rows)
         notes = ["The best value is bold; red values do not beat every floor."]
         if any(value.limits for row in rows for value in row.values.values()):
             notes.append("Below a value stands its 95 % interval.")
         if any(row.seeds > 1 for row in rows):
             notes.append("± is the sample standard deviation over seeds.")
         note = page.element("p", page.text(" ".join(notes)), class_="note")
-        yield page.section(f"Results, {split}", results_table(rows), note)
+        yield page.section(f"Results, {split}", results_table(rows, overall(metrics)), note)
+        for metric, parts in by_task(metrics).items():
+            yield page.section(f"Task by task, {metric}, {split}", results_table(rows, parts))
 
 
 def _judged(groups: Sequence[Group], baseline: str | None, metric: str | None) -> list[_Judged]:
@@ -226,6 +240,7 @@ def _comparisons(judged: Sequence[_Judged]) -> Iterator[Html]:
         limits = {found.row.name: found.limits for found in outcome.contenders} if outcome else {}
         yield page.section(f"Side by side, {each.split}", page.figures(_bars(each.rows, limits)))
         if outcome:
+            yield side_by_side.section(side_by_side.improvements(outcome))
             yield side_by_side.section(side_by_side.differences(outcome))
             yield side_by_side.section(side_by_side.payoffs(outcome))
             yield side_by_side.section(side_by_side.costs(outcome))
@@ -234,7 +249,7 @@ def _comparisons(judged: Sequence[_Judged]) -> Iterator[Html]:
 def _bars(rows: Sequence[Row], limits: Mapping[str, Mapping[str, tuple[float, float]]]) -> Iterator[Figure]:
     """One chart for each metric that the floors have too; bars begin at what chance reaches."""
     floors = {row.name: row.values for row in rows if row.kind is Kind.FLOOR}
-    for metric in metric_names(rows):
+    for metric in overall(metric_names(rows)):
         beaten = {name: values[metric].mean for name, values in floors.items() if metric in values}
         values = [
             Bar(row.name, value.mean, limits.get(row.name, {}).get(metric, value.limits))
@@ -273,6 +288,14 @@ def _chosen(
 def _editorial(groups: Sequence[Group]) -> Iterator[Html]:
     for split, evaluations in _splits(groups):
         yield side_by_side.section(side_by_side.editorial(evaluations, split))
+
+
+def _calibration(groups: Sequence[Group]) -> Iterator[Html]:
+    for split, evaluations in _splits(groups):
+        drawn = lines.calibrations(evaluations)
+        if drawn:
+            note = page.element("p", page.text(lines.CALIBRATED), class_="note")
+            yield page.section(f"Calibration, {split}", page.figures(drawn), note)
 
 
 def _slices(groups: Sequence[Group]) -> Iterator[Html]:

@@ -10,9 +10,10 @@ from rich.text import Text
 
 from counterpoint.evaluation import page
 from counterpoint.evaluation.compare import Comparison, Contender, Difference
+from counterpoint.evaluation.improvement import Gain
 from counterpoint.evaluation.page import Html
 from counterpoint.evaluation.significance import Interval
-from counterpoint.evaluation.tables import Evaluation, Kind, metric_names, pooled
+from counterpoint.evaluation.tables import Evaluation, Kind, by_task, metric_names, overall, pooled
 
 _UNKNOWN = "—"
 SEEDS = 3  # fewer are no ground for a claim
@@ -41,13 +42,11 @@ def heading(comparison: Comparison) -> str:
 
 
 def results(comparison: Comparison) -> Grid:
-    """Return recipes and floors with every metric: mean ± standard deviation over the seeds."""
-    metrics = metric_names(comparison.rows)
-    rows = []
-    for row in comparison.rows:
-        cells = [str(row.values.get(metric, "")) for metric in metrics]
-        lost = frozenset(place for place, metric in enumerate(metrics) if metric in row.lost)
-        rows.append((_named(row.name, row.kind), cells, lost))
+    """Return recipes and floors with their metrics: mean ± standard deviation over the seeds.
+
+    What a metric is in single tasks is left to `task_by_task`.
+    """
+    metrics = overall(metric_names(comparison.rows))
     seeds = [len(contender.seeds) for contender in comparison.contenders]
     notes = [
         f"{comparison.scored:,} of {comparison.units:,} {comparison.unit} of split {comparison.split}. "
@@ -56,7 +55,39 @@ def results(comparison: Comparison) -> Grid:
     ]
     if min(seeds) < SEEDS:
         notes.append(f"A recipe has {_counted(min(seeds), 'seed')}: train {SEEDS} or more before any claim.")
-    return Grid(f"Results, {comparison.split}", metrics, rows, notes)
+    return Grid(f"Results, {comparison.split}", metrics, _of_rows(comparison, metrics), notes)
+
+
+def task_by_task(comparison: Comparison) -> list[Grid]:
+    """Return a table for each metric that is a mean over tasks: what it is in each of them."""
+    return [
+        Grid(
+            f"Task by task, {metric}",
+            [part.rpartition("/")[0] for part in parts],
+            _of_rows(comparison, parts),
+        )
+        for metric, parts in by_task(metric_names(comparison.rows)).items()
+    ]
+
+
+def improvements(comparison: Comparison) -> Grid | None:
+    """Return what tasks gain over networks of their own; nothing where there are none of these."""
+    if not comparison.improvements:
+        return None
+    metrics = list(dict.fromkeys(metric for each in comparison.improvements for metric in each.gains))
+    header = [part for metric in metrics for part in (f"RI of {metric}", "95 % interval")]
+    rows = []
+    for each in comparison.improvements:
+        gains = [each.gains[metric] for metric in metrics]
+        cells = [part for gain in gains for part in (_percent(gain), _percent_limits(gain))]
+        alarming = frozenset(2 * place for place, gain in enumerate(gains) if gain.interval.high < 0)
+        rows.append((each.label, cells, alarming))
+    note = (
+        "Mean over the tasks of the relative gain over the network that learned the task alone "
+        f"({', '.join(dict.fromkeys(each.against for each in comparison.improvements))}), ± sample standard "
+        f"deviation over the seeds, with the 95 % interval of a paired bootstrap over {comparison.unit}."
+    )
+    return Grid("Relative improvement over separate networks", header, rows, [note])
 
 
 def differences(comparison: Comparison) -> Grid:
@@ -202,6 +233,29 @@ def _markdown(grid: Grid) -> str:
 
 def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _of_rows(
+    comparison: Comparison, metrics: Sequence[str]
+) -> list[tuple[str, Sequence[str], frozenset[int]]]:
+    """Return recipes and floors with some metrics."""
+    return [
+        (
+            _named(row.name, row.kind),
+            [str(row.values.get(metric, "")) for metric in metrics],
+            frozenset(place for place, metric in enumerate(metrics) if metric in row.lost),
+        )
+        for row in comparison.rows
+    ]
+
+
+def _percent(gain: Gain) -> str:
+    spread = "" if math.isnan(gain.spread) else f" ± {100 * gain.spread:.2f}"
+    return f"{100 * gain.interval.mean_difference:+.2f}{spread} %"
+
+
+def _percent_limits(gain: Gain) -> str:
+    return f"{100 * gain.interval.low:+.2f} to {100 * gain.interval.high:+.2f} %"
 
 
 def _named(name: str, kind: Kind) -> str:

@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 from counterpoint.evaluation.significance import mean_and_spread
 
 OPTIMUM = "optimum (simulated)"  # reported among the floors by simulated data, but a ceiling
-_FALLING = frozenset({"loss", "mae", "mse", "rmse"})
+_FALLING = frozenset({"ece", "loss", "mae", "mse", "rmse"})
 
 
 class Evaluation(TypedDict, total=False):
@@ -29,6 +29,8 @@ class Evaluation(TypedDict, total=False):
         floors: the metrics of each floor on the same units.
         slices: metrics, and under the unit's name the number of units, of parts of the split.
         editorial: by ranking (``model``, ``clicks``, a floor's name), what it would put before the readers.
+        calibration: by task, of rows in bins by their probability: its mean (``predicted``), the share that
+            was positive (``observed``) and their number (``rows``).
         counts: units scored, skipped, and whatever else was counted.
         warnings: sentences for the reader of the report.
         data: ``store``, where the prepared store stands, the split's ``fingerprint``, where it has one, and
@@ -43,6 +45,7 @@ class Evaluation(TypedDict, total=False):
     floors: dict[str, dict[str, float | None]]
     slices: dict[str, dict[str, float | None]]
     editorial: dict[str, dict[str, float | None]]
+    calibration: dict[str, dict[str, list[float]]]
     counts: dict[str, Any]
     warnings: list[str]
     data: dict[str, Any]
@@ -180,7 +183,7 @@ def floor_warnings(evaluation: Evaluation) -> list[str]:
         lost = [
             f"{metric} {Value(_number(metrics[metric]))} against {Value(_number(value))}"
             for metric, value in floor.items()
-            if name != OPTIMUM and metric in metrics
+            if name != OPTIMUM and metric in metrics and metric in overall(list(metrics))
             if not beats(metric, _number(metrics[metric]), _number(value))
         ]
         if lost:
@@ -191,6 +194,22 @@ def floor_warnings(evaluation: Evaluation) -> list[str]:
 def beats(metric: str, value: float, other: float) -> bool:
     """Whether ``value`` is strictly better; NaN beats nothing and is beaten by nothing."""
     return value < other if metric.rpartition("/")[2] in _FALLING else value > other
+
+
+def overall(metrics: Sequence[str]) -> list[str]:
+    """Return the metrics that are no single task's part of another: auc, but not like/auc beside it."""
+    parts = {name for names in by_task(metrics).values() for name in names}
+    return [metric for metric in metrics if metric not in parts]
+
+
+def by_task(metrics: Sequence[str]) -> dict[str, list[str]]:
+    """Return, for each metric that is a mean over tasks, its parts: like/auc and click/auc of auc."""
+    parts: dict[str, list[str]] = {}
+    for metric in metrics:
+        task, _, name = metric.rpartition("/")
+        if task and name in metrics:
+            parts.setdefault(name, []).append(metric)
+    return parts
 
 
 def metric_names(rows: Sequence[Row]) -> list[str]:
@@ -214,15 +233,21 @@ def best(rows: Sequence[Row], metric: str) -> Row | None:
     return leader
 
 
-def terminal_table(rows: Sequence[Row]) -> Table:
-    """Return the rows as a table for the terminal: best in bold, what does not beat a floor in red."""
-    metrics = metric_names(rows)
+def terminal_table(rows: Sequence[Row], metrics: Sequence[str] | None = None) -> Table:
+    """Return the rows as a table for the terminal: best in bold, what does not beat a floor in red.
+
+    Args:
+        rows: models and floors.
+        metrics: the columns; by default all there are.
+    """
+    metrics = metric_names(rows) if metrics is None else metrics
     leaders = {metric: best(rows, metric) for metric in metrics}
     table = Table(box=None, pad_edge=False)
     table.add_column("", overflow="fold", min_width=12)
     # Long names and spreads break over lines, so that six metrics fit into 80 columns.
     for metric in metrics:
-        table.add_column(Text(metric.replace("/", "/\n")), justify="right", no_wrap=True)
+        title = metric.replace("/", "/\n").replace("_", "_\n")
+        table.add_column(Text(title), justify="right", no_wrap=True)
     for row in rows:
         cells = [
             Text(

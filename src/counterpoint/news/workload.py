@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 import torch
@@ -161,6 +161,14 @@ def submit(
     """Write the predictions in a zip; by default those of the unlabelled split, else of ``test``."""
     chosen = split or ("unlabelled" if store.manifest["splits"].get("unlabelled") else "test")
     return write_submission(model, recipe, store, chosen, out, progress)
+
+
+def export(model: Recommender, recipe: NewsRecipe, store: Store, out: Path) -> NoReturn:
+    """Refuse: a text encoder and its tokenizer do not fit into one file of operators."""
+    raise UsageError(
+        "only models of the feedback workload can be exported; counterpoint recommend RUN --all writes "
+        "every reader's best articles."
+    )
 
 
 def recommender(model: Recommender, recipe: NewsRecipe, store: Store, folder: Path) -> NewsRecommender:

@@ -14,7 +14,8 @@ from typing import Any
 
 import polars as pl
 
-from counterpoint.behaviors.data.rows import SYNONYMS, csv_blocks, csv_header, said
+from counterpoint.behaviors.data.rows import SYNONYMS
+from counterpoint.delimited import csv_blocks, csv_header, said
 from counterpoint.errors import BadRowError, CounterpointError
 from counterpoint.progress import Progress
 from counterpoint.rows import BadRows, Check, drop_bad, line_blocks, parquet_blocks, parquet_schema

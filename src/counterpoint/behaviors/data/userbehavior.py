@@ -11,7 +11,8 @@ from pathlib import Path
 
 import polars as pl
 
-from counterpoint.behaviors.data.rows import OUTSIDE, SYNONYMS, csv_blocks, one_of, whole_number
+from counterpoint.behaviors.data.rows import OUTSIDE, SYNONYMS, one_of, whole_number
+from counterpoint.delimited import csv_blocks
 from counterpoint.progress import Progress
 from counterpoint.rows import BadRows, drop_bad
 

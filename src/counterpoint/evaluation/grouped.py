@@ -1,0 +1,227 @@
+"""Metrics of yes/no labels: AUC over all rows and user by user, log loss, calibration, means over tasks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from counterpoint.errors import CounterpointError
+
+Labels = Bool[np.ndarray, " rows"] | Int[np.ndarray, " rows"] | Float[np.ndarray, " rows"]
+Weight = Literal["impressions", "positives", "uniform"]
+BINS = 15
+
+
+@dataclass(frozen=True)
+class UserAUC:
+    """The AUC of each user, NaN where all of the user's labels are alike.
+
+    Attributes:
+        users: who they are, ascending.
+        per_user: the AUC of each.
+        rows: how many rows each has,
+        positives: and how many of them are positive.
+    """
+
+    users: Int[np.ndarray, " users"]
+    per_user: Float[np.ndarray, " users"]
+    rows: Int[np.ndarray, " users"]
+    positives: Int[np.ndarray, " users"]
+
+    def mean(self, weight: Weight = "impressions") -> float:
+        """Return GAUC: Σ_u w_u AUC_u / Σ_u w_u over the users that have both labels; NaN if none has.
+
+        Definitions in use differ by the weight, and by as much as methods do. With ``impressions`` w_u is the
+        number of the user's rows, as in the evaluation of paper 5; with ``positives`` that of the positive
+        ones, and with ``uniform`` it is 1. Users with one label alone are in neither sum.
+
+        Raises:
+            ValueError: there is no such weight.
+        """
+        if weight not in get_args(Weight):
+            raise ValueError(f"weight must be one of {', '.join(get_args(Weight))}, not {weight!r}.")
+        counted = self._counted()
+        if not counted.any():
+            return float("nan")
+        weights = {"impressions": self.rows, "positives": self.positives}.get(weight)
+        values = self.per_user[counted]
+        return float(np.average(values, weights=None if weights is None else weights[counted]))
+
+    @property
+    def coverage(self) -> float:
+        """The share of users that count; NaN without users."""
+        counted = self._counted()
+        return float(counted.mean()) if len(counted) else float("nan")
+
+    @property
+    def row_coverage(self) -> float:
+        """The share of rows whose users count; NaN without rows."""
+        return float(self.rows[self._counted()].sum() / self.rows.sum()) if len(self.rows) else float("nan")
+
+    def _counted(self) -> Bool[np.ndarray, " users"]:
+        counted: Bool[np.ndarray, " users"] = ~np.isnan(self.per_user)
+        return counted
+
+
+def user_auc(scores: Float[np.ndarray, " rows"], labels: Labels, users: Int[np.ndarray, " rows"]) -> UserAUC:
+    """Return the AUC of each user: the share of pairs of a positive and a negative row in the right order.
+
+        AUC_u = (Σ ranks of positives - P (P + 1) / 2) / (P N)
+
+    with P positive and N negative rows, ranked by rising score; equal scores have their mean rank, so that a
+    tie counts as half. All users are ranked at once: rows are sorted by score, then by user.
+
+    Args:
+        scores: of any unit; a higher one says that the label is likelier.
+        labels: 1 or 0.
+        users: each row's user, by number.
+
+    Raises:
+        CounterpointError: a score is not a number.
+        ValueError: the arrays differ in length, or a user's number is negative.
+    """
+    rows = len(scores)
+    if not len(labels) == len(users) == rows:
+        raise ValueError(f"{rows} scores, {len(labels)} labels and {len(users)} users do not fit.")
+    if rows and users.min() < 0:
+        raise ValueError(f"Users are numbered from 0 on; {users.min()} is no such number.")
+    if np.isnan(scores).any():
+        raise CounterpointError(
+            f"Row {int(np.flatnonzero(np.isnan(scores))[0])}: the score is not a number; check that training "
+            "did not diverge before evaluating this model."
+        )
+    by_user = _sorted_by_user(scores, users)
+    whose, score, positive = users[by_user], scores[by_user], labels[by_user] > 0
+    changes = np.flatnonzero(whose[1:] != whose[:-1]) + 1
+    first = np.concatenate(([0], changes)) if rows else changes
+    sizes = np.diff(np.append(first, rows))
+    if not rows:
+        return UserAUC(whose, np.empty(0), sizes, sizes)
+    ranks = _mean_places(whose, score) - np.repeat(first, sizes) + 1
+    positives = np.add.reduceat(positive, first, dtype=np.int64)
+    sums = np.add.reduceat(np.where(positive, ranks, 0.0), first)
+    pairs = positives * (sizes - positives)
+    right = sums - positives * (positives + 1) / 2
+    per_user = np.divide(right, pairs, out=np.full(len(first), np.nan), where=pairs > 0)
+    return UserAUC(whose[first], per_user, sizes, positives)
+
+
+def auc(scores: Float[np.ndarray, " rows"], labels: Labels) -> float:
+    """Return the AUC over all rows; NaN where all labels are alike. Errors as of `user_auc`."""
+    everybody = user_auc(scores, labels, np.zeros(len(scores), dtype=np.int64))
+    return float(everybody.per_user[0]) if len(scores) else float("nan")
+
+
+def log_loss(probabilities: Float[np.ndarray, " rows"], labels: Labels) -> float:
+    """Return the mean cross-entropy in nats; NaN without rows.
+
+    Probabilities stay away from 0 and 1 by what their type can tell from 1, lest one row decide.
+    """
+    if not len(probabilities):
+        return float("nan")
+    margin = np.finfo(probabilities.dtype).eps
+    kept = np.clip(probabilities, margin, 1 - margin).astype(np.float64)
+    return float(-np.where(labels > 0, np.log(kept), np.log1p(-kept)).mean())
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was predicted against what happened, bin by bin; bins without rows are left out.
+
+    Attributes:
+        predicted: the mean probability in each bin,
+        observed: the share of positive rows,
+        rows: and their number.
+    """
+
+    predicted: Float[np.ndarray, " bins"]
+    observed: Float[np.ndarray, " bins"]
+    rows: Int[np.ndarray, " bins"]
+
+    @property
+    def error(self) -> float:
+        """The expected calibration error: Σ_b n_b / n |predicted_b - observed_b|; NaN without rows."""
+        if not len(self.rows):
+            return float("nan")
+        return float(np.average(np.abs(self.predicted - self.observed), weights=self.rows))
+
+
+def calibration(
+    probabilities: Float[np.ndarray, " rows"],
+    labels: Labels,
+    *,
+    bins: int = BINS,
+    spacing: Literal["quantiles", "even"] = "quantiles",
+) -> Calibration:
+    """Return the calibration curve of a label.
+
+    Args:
+        probabilities: that the label is 1.
+        labels: 1 or 0.
+        bins: how many.
+        spacing: bins with equally many rows, which tell something of rare labels too, or equally wide ones
+            from 0 to 1 (Guo et al., ICML 2017, eq. 3).
+    """
+    shares = np.linspace(0, 1, bins + 1)[1:-1]
+    if not len(probabilities):
+        return Calibration(np.empty(0), np.empty(0), np.empty(0, dtype=np.int64))
+    values = probabilities.astype(np.float64)
+    of_rows = np.searchsorted(np.quantile(values, shares) if spacing == "quantiles" else shares, values)
+    rows = np.bincount(of_rows, minlength=bins)
+    filled = rows > 0
+    predicted, observed = (
+        np.bincount(of_rows, weights=each, minlength=bins)[filled] / rows[filled]
+        for each in (values, labels > 0)
+    )
+    return Calibration(predicted, observed, rows[filled])
+
+
+def average(of_tasks: Mapping[str, float]) -> float:
+    """Return the mean over tasks: paper 5's AV-A of AUCs (eq. 12), its AV-G of GAUCs (eq. 13)."""
+    return float(np.mean(list(of_tasks.values()))) if of_tasks else float("nan")
+
+
+def relative_improvement(of_tasks: Mapping[str, float], single: Mapping[str, float]) -> float:
+    """Return the mean over tasks of what is gained over a model of each task alone, relative to that one.
+
+        RI = 1/T Σ_k (metric_k - single_k) / single_k
+
+    Paper 5's RI-A of AUCs (eq. 14), its RI-G of GAUCs (eq. 15).
+
+    Raises:
+        CounterpointError: a task has no model of its own to compare with.
+    """
+    missing = [task for task in of_tasks if task not in single]
+    if missing:
+        raise CounterpointError(
+            f"The task {missing[0]!r} has no model of its own to compare with; train one for each task first."
+        )
+    return average({task: (value - single[task]) / single[task] for task, value in of_tasks.items()})
+
+
+def _sorted_by_user(
+    scores: Float[np.ndarray, " rows"], users: Int[np.ndarray, " rows"]
+) -> Int[np.ndarray, " rows"]:
+    """Return the order of the rows by user, and by rising score among a user's.
+
+    A stable sort of 16 bits goes by counting, so the users' numbers are sorted 16 bits at a time: of 700,000
+    rows this takes less than half the time of `np.lexsort`.
+    """
+    order: Int[np.ndarray, " rows"] = np.argsort(scores)
+    for shift in range(0, int(users.max(initial=0)).bit_length(), 16):
+        digits = (users[order] >> shift).astype(np.uint16)
+        order = order[np.argsort(digits, kind="stable")]
+    return order
+
+
+def _mean_places(
+    users: Int[np.ndarray, " rows"], scores: Float[np.ndarray, " rows"]
+) -> Float[np.ndarray, " rows"]:
+    """Return each sorted row's place; a user's rows of the same score have the mean of theirs."""
+    starts = np.flatnonzero((users[1:] != users[:-1]) | (scores[1:] != scores[:-1])) + 1
+    starts = np.concatenate(([0], starts))
+    lengths = np.diff(np.append(starts, len(users)))
+    means: Float[np.ndarray, " rows"] = np.repeat(starts + (lengths - 1) / 2, lengths)
+    return means

@@ -1,0 +1,1 @@
+"""From raw logs of views to the prepared store."""

@@ -1,0 +1,123 @@
+"""Finding the files of a raw log, in a folder or named themselves."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from counterpoint.errors import UsageError, nearest
+from counterpoint.feedback.data import (
+    aliccp,
+    aliexpress,
+    byterec,
+    census,
+    kuairand,
+    simulated,
+    table,
+    wechat,
+)
+from counterpoint.feedback.data.formats import Format, Joined
+
+FORMATS: Mapping[str, Format] = {
+    module.FORMAT.name: module.FORMAT
+    for module in (wechat, kuairand, aliexpress, aliccp, census, byterec, simulated, table)
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files of a raw log.
+
+    Attributes:
+        data: the folder or the file that was named.
+        format: the log's form.
+        log: its files, in the order in which they are read.
+        validation: files of rows that validate, if the data brings them.
+        test: files of rows that test, if the data brings them.
+        joined: tables of features, with what joins them.
+    """
+
+    data: Path
+    format: Format
+    log: tuple[Path, ...]
+    validation: tuple[Path, ...] = ()
+    test: tuple[Path, ...] = ()
+    joined: tuple[tuple[Joined, Path], ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files that preparation reads."""
+        return (*self.log, *self.validation, *self.test, *(path for _, path in self.joined))
+
+
+def find(data: Path, format_name: str | None = None) -> Source:
+    """Return the files of ``data``, a folder or one file of the log.
+
+    Tables of features are looked for beside the log.
+
+    Raises:
+        UsageError: nothing readable is there, logs of more than one format are, or the format is unknown.
+    """
+    if format_name is not None and format_name not in FORMATS:
+        raise UsageError(
+            f"--format {format_name}: unknown{nearest(format_name, FORMATS)}; known: {', '.join(FORMATS)}."
+        )
+    if data.is_file():
+        chosen = FORMATS[format_name] if format_name else _format_of(data)
+        return Source(data, chosen, (data,), joined=_joined(data.parent, chosen))
+    if not data.is_dir():
+        raise UsageError(f"{data}: no such file or folder; give the one that holds the log.")
+    found = {
+        entry.name: files
+        for entry in FORMATS.values()
+        if format_name in (None, entry.name) and (files := _matching(data, entry.patterns))
+    }
+    if not found:
+        asked = [FORMATS[format_name]] if format_name else list(FORMATS.values())
+        wanted = ", or ".join(", ".join(entry.patterns) for entry in asked)
+        raise UsageError(f"{data}: no log found, looked for {wanted}.")
+    if len(found) > 1:
+        raise UsageError(
+            f"{data}: logs of several formats ({', '.join(found)}); add --format, or name one file."
+        )
+    chosen = FORMATS[next(iter(found))]
+    validation, test = _matching(data, chosen.validation), _matching(data, chosen.test)
+    if validation and not test:
+        raise UsageError(
+            f"{validation[0]}: rows that validate, but none beside them that test; add a file of those "
+            f"({', '.join(chosen.test)}), or remove it."
+        )
+    return Source(data, chosen, found[chosen.name], validation, test, _joined(data, chosen))
+
+
+def _format_of(file: Path) -> Format:
+    """Return the format of one file by its name."""
+    for entry in FORMATS.values():
+        if _fits(file, (*entry.patterns, *entry.validation, *entry.test)):
+            return entry
+    if file.suffix in table.SUFFIXES:
+        return table.FORMAT
+    raise UsageError(f"{file}: its name tells no format; add --format {'|'.join(FORMATS)}.")
+
+
+def _joined(folder: Path, chosen: Format) -> tuple[tuple[Joined, Path], ...]:
+    """Return the tables of features beside the log."""
+    found = []
+    for each in chosen.joined:
+        files = _matching(folder, each.patterns)
+        if len(files) > 1:
+            names = ", ".join(file.name for file in files)
+            raise UsageError(f"{folder}: {len(files)} tables of one kind ({names}); keep one of them here.")
+        if each.needed and not files:
+            raise UsageError(f"{folder}: no {' or '.join(each.patterns)} beside the log; put it there.")
+        found += [(each, file) for file in files]
+    return tuple(found)
+
+
+def _matching(folder: Path, patterns: Sequence[str]) -> tuple[Path, ...]:
+    """Return the files of a folder whose names fit a pattern, by name."""
+    return tuple(sorted(file for file in folder.iterdir() if file.is_file() and _fits(file, patterns)))
+
+
+def _fits(file: Path, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(file.name, pattern) for pattern in patterns)

@@ -1,0 +1,278 @@
+"""A raw log, read once, checked and typed: its rows on disk in parts, its columns by role."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from counterpoint.delimited import csv_blocks, said
+from counterpoint.errors import CounterpointError
+from counterpoint.feedback.data.formats import Format, Joined
+from counterpoint.feedback.data.layout import Source
+from counterpoint.feedback.data.plan import Plan, columns_of, separator_of
+from counterpoint.progress import Progress
+from counterpoint.rows import BadRows, Check, drop_bad, parquet_blocks
+
+PARQUET_ROWS = 1 << 18
+"""Rows of a Parquet file that are read at once."""
+
+USER, ITEM, TIME = "user", "item", "time"
+_WHOLE = r"^-?\d+$"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows of the log.
+
+    Attributes:
+        path: Parquet with a column for each role: `USER`, `ITEM`, `TIME`, and those that the functions below
+            name.
+        rows: how many.
+        split: that the data puts them in; none where the recipe decides.
+    """
+
+    path: Path
+    rows: int
+    split: str | None
+
+    def read(self, columns: Sequence[str]) -> pl.DataFrame:
+        """Return some of the columns."""
+        return pl.read_parquet(self.path, columns=list(columns), glob=False)
+
+
+def of_id(name: str) -> str:
+    """Return what the parts call a column of ids, which are texts or null."""
+    return f"id {name}"
+
+
+def of_number(name: str) -> str:
+    """Return what the parts call a column of numbers, finite or null."""
+    return f"number {name}"
+
+
+def of_list(name: str) -> str:
+    """Return what the parts call a list column, of texts."""
+    return f"list {name}"
+
+
+def of_truth(label: str) -> str:
+    """Return what the parts call the true probability of a label."""
+    return f"truth {label}"
+
+
+def of_rule(name: str) -> str:
+    """Return what the parts call a column that rules take: numbers, or texts."""
+    return f"rule {name}"
+
+
+def read_log(
+    source: Source, plan: Plan, folder: Path, bad: BadRows, counts: Counter[str], progress: Progress
+) -> list[Part]:
+    """Read the log once, block by block, into ``folder``.
+
+    Raises:
+        BadRowError: a malformed row.
+        CounterpointError: a file is missing, empty or broken, or the log has no rows.
+    """
+    parts: list[Part] = []
+    given = bool(source.test)
+    files = [("train" if given else None, file) for file in source.log]
+    files += [("validation", file) for file in source.validation] + [("test", file) for file in source.test]
+    joined = [_features(file, each, source.format, plan, bad, progress) for each, file in source.joined]
+    kinds: dict[str, bool] = {}
+    for split, file in files:
+        for block in _blocks(file, source.format, plan, joined, kinds, bad, counts, progress):
+            counts["rows read"] += len(block)
+            path = folder / f"{len(parts):06d}.parquet"
+            block.write_parquet(path, compression="lz4")
+            parts.append(Part(path, len(block), split))
+    counts["rows read"] += bad.count
+    if not any(part.rows for part in parts):
+        raise CounterpointError(f"{source.log[0]}: the log has no rows; put some there.")
+    return parts
+
+
+@dataclass(frozen=True)
+class _Features:
+    """A table to be joined, in memory: one row for each value of the key."""
+
+    file: Path
+    key: str
+    table: pl.DataFrame
+
+
+def _features(
+    file: Path, joined: Joined, form: Format, plan: Plan, bad: BadRows, progress: Progress
+) -> _Features:
+    """Read the columns of a table that the plan takes."""
+    columns = list(columns_of(file, form))
+    wanted = [joined.key, *(name for name in columns if name in plan.columns and name != joined.key)]
+    blocks = [
+        block.select(wanted)
+        for block in csv_blocks(
+            file, columns, wanted, bad, progress, header=True, separator=separator_of(file, form)
+        )
+    ]
+    table = pl.concat(blocks)
+    twice = table.filter(pl.col(joined.key).is_duplicated())
+    if len(twice):
+        raise CounterpointError(
+            f"{file}: {joined.key} {twice[joined.key][0]!r} stands there twice; keep one row for each."
+        )
+    return _Features(file, joined.key, table)
+
+
+def _blocks(
+    file: Path,
+    form: Format,
+    plan: Plan,
+    joined: Sequence[_Features],
+    kinds: dict[str, bool],
+    bad: BadRows,
+    counts: Counter[str],
+    progress: Progress,
+) -> Iterator[pl.DataFrame]:
+    """Yield the sound rows of one file, by role."""
+    columns = list(columns_of(file, form))
+    derived = {name: made for name, made in form.derived.items() if name in plan.columns}
+    needed = {*plan.columns, *(made_of for made_of, _ in derived.values()), *(each.key for each in joined)}
+    wanted = [name for name in columns if name in needed]
+    for block in _raw(file, form, columns, wanted, bad, progress):
+        for each in joined:
+            extra = [name for name in each.table.columns if name not in block.columns or name == each.key]
+            known = block[each.key].cast(pl.String).is_in(each.table[each.key].implode())
+            counts[f"rows without {each.file.name}"] += int((~known).sum())
+            keyed = block.with_columns(pl.col(each.key).cast(pl.String))
+            block = keyed.join(each.table.select(extra), on=each.key, how="left", maintain_order="left")
+        block = block.with_columns(made.alias(name) for name, (_, made) in derived.items())
+        yield _typed(block, plan, form.list_separator, kinds, bad, file)
+
+
+def _raw(
+    file: Path,
+    form: Format,
+    columns: Sequence[str],
+    wanted: Sequence[str],
+    bad: BadRows,
+    progress: Progress,
+) -> Iterator[pl.DataFrame]:
+    """Yield the wanted columns with the numbers of the lines, and their text where there is one."""
+    if file.suffix == ".parquet":
+        for first, block in parquet_blocks(file, PARQUET_ROWS, progress, wanted):
+            yield block.with_row_index("line", first).with_columns(pl.col("line").cast(pl.Int64))
+        return
+    separator = separator_of(file, form)
+    yield from csv_blocks(
+        file, columns, wanted, bad, progress, header=form.header is None, separator=separator
+    )
+
+
+def _typed(
+    block: pl.DataFrame,
+    plan: Plan,
+    list_separator: str,
+    kinds: dict[str, bool],
+    bad: BadRows,
+    file: Path,
+) -> pl.DataFrame:
+    """Check a block's rows and return its columns by role.
+
+    Args:
+        block: raw columns.
+        plan: which of them have which roles.
+        list_separator: between the ids of a list that is text.
+        kinds: by list column, whether its ids are whole numbers, as far as is known; filled in.
+        bad: what to do with malformed rows.
+        file: where the rows come from.
+    """
+    chosen, schema = plan.chosen, block.schema
+    typed: list[pl.Expr] = []
+    checks: list[Check] = []
+    for role, name in ((USER, chosen.user), (ITEM, chosen.item)):
+        if name is not None:
+            typed.append(_text(name).alias(role))
+            checks.append(
+                Check(name, _text(name).is_null(), said(name, ""), f"give every row a value of {name}")
+            )
+    if chosen.time is not None:
+        moment = pl.col(chosen.time).cast(pl.Int64, strict=False)
+        typed.append(moment.alias(TIME))
+        problem = said(chosen.time, "no whole number")
+        checks.append(Check(chosen.time, moment.is_null(), problem, "write a whole number that ascends"))
+    typed += [_text(name).alias(of_id(name)) for name in chosen.ids]
+    for name in chosen.numbers:
+        typed.append(_number(name).alias(of_number(name)))
+        checks.append(_finite(name, missing_is_wrong=False))
+    numbers = dict.fromkeys(name for rule in plan.rules for name in rule.numbers)
+    texts = dict.fromkeys(name for rule in plan.rules for name in rule.texts)
+    for name in numbers:
+        typed.append(_number(name).alias(of_rule(name)))
+        checks.append(_finite(name, missing_is_wrong=True))
+    for name in texts:
+        typed.append(_text(name).alias(of_rule(name)))
+        checks.append(Check(name, _text(name).is_null(), said(name, ""), "give every row a label"))
+    for label, name in plan.truth.items():
+        typed.append(_number(name).cast(pl.Float32).alias(of_truth(label)))
+    lists = [_list(name, schema[name], list_separator, file).alias(of_list(name)) for name in chosen.lists]
+    block = block.with_columns(lists)
+    for name in chosen.lists:
+        check = _of_one_kind(name, block[of_list(name)], schema[name], kinds)
+        checks += [check] if check else []
+    sound = drop_bad(block, checks, bad, file)
+    return sound.select(*typed, *map(of_list, chosen.lists))
+
+
+def _text(name: str) -> pl.Expr:
+    """Return a column as text, null where it is empty."""
+    text = pl.col(name).cast(pl.String)
+    return pl.when(text != "").then(text)
+
+
+def _number(name: str) -> pl.Expr:
+    return pl.col(name).cast(pl.Float64, strict=False)
+
+
+def _finite(name: str, *, missing_is_wrong: bool) -> Check:
+    """Refuse what is no number, NaN or infinity; a missing one is another matter."""
+    missing = _text(name).is_null()
+    wrong = ~_number(name).is_finite().fill_null(False)
+    remedy = "correct it or remove the row" if missing_is_wrong else "correct it or leave it empty"
+    return Check(
+        name, wrong if missing_is_wrong else wrong & ~missing, said(name, "no finite number"), remedy
+    )
+
+
+def _list(name: str, kind: pl.DataType, separator: str, file: Path) -> pl.Expr:
+    """Return a list column as lists of texts without empty ones."""
+    if isinstance(kind, pl.List | pl.Array):
+        lists = pl.col(name).cast(pl.List(pl.String))
+    elif kind == pl.String:
+        lists = pl.col(name).str.split(separator)
+    else:
+        raise CounterpointError(
+            f"{file}: the list column {name!r} holds {kind}, no lists; give lists, or texts with the ids "
+            f"separated by {separator!r}."
+        )
+    filled = lists.list.eval(pl.element().filter(pl.element().is_not_null() & (pl.element() != "")))
+    return filled.fill_null([])
+
+
+def _of_one_kind(name: str, lists: pl.Series, raw: pl.DataType, kinds: dict[str, bool]) -> Check | None:
+    """Refuse lists with numbers where those before have texts, or the other way round; or both in one."""
+    elements = lists.explode().drop_nulls()
+    if not len(elements):
+        return None
+    # Lists of Parquet have a type; in a text, the first id that is met tells what all are.
+    told = raw.inner.is_integer() if isinstance(raw, pl.List | pl.Array) and raw.inner is not None else None
+    first = bool(elements.head(1).str.contains(_WHOLE)[0]) if told is None else told
+    whole = kinds.setdefault(name, first)
+    numbers = pl.col(of_list(name)).list.eval(pl.element().str.contains(_WHOLE))
+    if told is not None and not told:
+        wrong = pl.lit(whole) & (pl.col(of_list(name)).list.len() > 0)
+    else:
+        wrong = ~numbers.list.all() if whole else numbers.list.any()
+    kind, other = ("numbers", "texts") if whole else ("texts", "numbers")
+    problem = pl.lit(f"the list has {other}, where those before have {kind}")
+    return Check(name, wrong.fill_null(False), problem, "write all ids of a list column alike")

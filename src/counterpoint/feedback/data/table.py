@@ -1,0 +1,32 @@
+"""One's own table: CSV, tab-separated or Parquet, whose columns and labels the recipe declares.
+
+Files that begin with ``train`` or ``views`` are the log; those that begin with ``validation`` and ``test``
+are held out as they are. Ids in a list are separated by semicolons, or are lists in Parquet.
+"""
+
+from collections.abc import Sequence
+
+from counterpoint.feedback.data.formats import Chosen, Format, among
+
+SUFFIXES = (".parquet", ".csv", ".tsv")
+
+
+def _columns(columns: Sequence[str]) -> Chosen:
+    return Chosen(
+        user="user",
+        item=next(iter(among(columns, "item")), None),
+        time=next(iter(among(columns, "time")), None),
+    )
+
+
+def _named(*stems: str) -> tuple[str, ...]:
+    return tuple(f"{stem}*{suffix}" for stem in stems for suffix in SUFFIXES)
+
+
+FORMAT = Format(
+    name="table",
+    patterns=_named("train", "views"),
+    columns=_columns,
+    validation=_named("validation"),
+    test=_named("test"),
+)

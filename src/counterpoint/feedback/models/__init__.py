@@ -1,0 +1,1 @@
+"""Columns' vectors × experts and their mixtures × towers × what tasks pass on; sizes are explicit."""

@@ -1,0 +1,96 @@
+"""A network for each task, none of them shared: what several tasks at once are measured against."""
+
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from counterpoint.feedback.batch import FeedbackBatch
+from counterpoint.feedback.models.building import network
+from counterpoint.feedback.models.network import FeedbackNetwork
+from counterpoint.feedback.schema import Schema
+from counterpoint.feedback.settings import Network
+from counterpoint.training.checkpoint import load_weights, save_weights
+
+
+class SeparateNetworks(nn.Module):
+    """Single-task networks that train side by side on the same batches (paper 5's Single).
+
+    Nothing is shared and the losses are summed, so that each network takes the very steps that it would take
+    alone. Each is stopped early by itself: its best weights by its own validation metric are kept, and after
+    ``patience`` validations without progress it is not looked at any more. What is kept predicts; it and the
+    counts are in the state, so that an interrupted training goes on as it would have.
+
+    Args:
+        schema: the columns and the labels.
+        settings: the recipe's network section.
+        patience: validations without progress; none to go on for ever.
+
+    Attributes:
+        schema: as given.
+    """
+
+    validations: Tensor
+    best: Tensor
+
+    def __init__(self, schema: Schema, settings: Network, patience: int | None) -> None:
+        super().__init__()
+        self.schema, self._patience = schema, patience
+        alone = [network(replace(schema, labels=(label,)), settings) for label in schema.labels]
+        self.networks = nn.ModuleList(alone)
+        self.kept = deepcopy(self.networks).requires_grad_(False)
+        self.register_buffer("best", torch.full((len(schema.labels),), -torch.inf, dtype=torch.float64))
+        self.register_buffer("validations", torch.zeros(len(schema.labels), dtype=torch.int64))
+
+    def losses(self, batch: FeedbackBatch) -> dict[str, Float[Tensor, ""]]:
+        """Return the loss of each network."""
+        losses: dict[str, Float[Tensor, ""]] = {}
+        for place, each in enumerate(self.alone()):
+            own = replace(batch, labels=batch.labels[:, place : place + 1])
+            losses.update(each.losses(own))
+        return losses
+
+    def logits(self, batch: FeedbackBatch) -> Float[Tensor, "rows labels"]:
+        """Return the logit of each label, as the networks are now."""
+        return torch.cat([each.logits(batch) for each in self.alone()], dim=1)
+
+    def shared_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield all: each has the gradient of its own loss and no other, so their sum is that gradient."""
+        return self.networks.parameters()
+
+    @torch.no_grad()
+    def keep_better(self, metric: Mapping[str, float]) -> dict[str, float]:
+        """Keep the networks that are better than before, and return the best metric of each so far.
+
+        Args:
+            metric: by task, the higher the better.
+        """
+        for place, label in enumerate(self.schema.labels):
+            if self._patience is not None and self.validations[place] >= self._patience:
+                continue
+            if metric[label] > self.best[place]:
+                self.best[place], self.validations[place] = metric[label], 0
+                self.kept[place].load_state_dict(self.networks[place].state_dict())
+            else:
+                self.validations[place] += 1
+        return dict(zip(self.schema.labels, self.best.tolist(), strict=True))
+
+    def alone(self) -> list[FeedbackNetwork]:
+        """Return the network of each label, as they are now."""
+        return cast(list[FeedbackNetwork], list(self.networks))
+
+    def save(self, file: Path) -> None:
+        """Write the networks kept."""
+        save_weights(self.kept, file)
+
+    @classmethod
+    def load(cls, file: Path, schema: Schema, settings: Network) -> "SeparateNetworks":
+        """Return the networks that `save` wrote."""
+        model = cls(schema, settings, None)
+        load_weights(model.networks, file)
+        return model
