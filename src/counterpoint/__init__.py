@@ -10,11 +10,22 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from counterpoint.api import evaluate, load, prepare, read_recipe, report, submit, train
+    from counterpoint.api import embed, evaluate, load, prepare, read_recipe, report, submit, train
     from counterpoint.experiment import compare
     from counterpoint.search import tune
 
-__all__ = ["compare", "evaluate", "load", "prepare", "read_recipe", "report", "submit", "train", "tune"]
+__all__ = [
+    "compare",
+    "embed",
+    "evaluate",
+    "load",
+    "prepare",
+    "read_recipe",
+    "report",
+    "submit",
+    "train",
+    "tune",
+]
 
 
 def __getattr__(name: str) -> Any:

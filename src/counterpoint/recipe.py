@@ -81,6 +81,18 @@ class Training(Section):
         return self
 
 
+class Adapter(Section):
+    """Low-rank adaptation of the pretrained encoder (paper 2, section 2.6; Hu et al. 2022)."""
+
+    rank: int = Field(16, ge=1)
+    alpha: float = Field(4.0, gt=0)
+    rank_stabilised: bool = Field(False, description="scale by alpha/√rank instead of alpha/rank")
+    targets: Literal["attention", "linear"] = Field(
+        "attention", description="query and value projections, or every linear layer of the blocks"
+    )
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
 class Range(Section):
     """Where `counterpoint tune` looks for a number: whole ones if both ends are."""
 

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
     from counterpoint.evaluation.tables import Evaluated
 
-_MODULES = {"news": "counterpoint.news.workload", "behaviors": "counterpoint.behaviors.workload"}
+_MODULES = {
+    "news": "counterpoint.news.workload",
+    "behaviors": "counterpoint.behaviors.workload",
+    "sentences": "counterpoint.sentences.workload",
+}
 
 
 @dataclass(frozen=True)

@@ -52,8 +52,15 @@ def prepare(
       u1,i7,click,2026-03-01T08:15:00
       u1,i7,buy,2026-03-01T08:20:00
 
+    For a recipe of the sentences workload, the course's files as they are (separated by tabs, whatever
+    their names say), or your own, whose columns the recipe names:
+
+    \b
+    ids-sst-train.csv, quora-train.csv, sts-train.csv, each with -dev and -test-student beside it
+
     Example: counterpoint prepare MINDsmall --out stores/mind
     Example: counterpoint prepare UserBehavior.csv --recipe metabalance --out stores/shopping
+    Example: counterpoint prepare minbert/data --recipe minbert-final --on-bad-row skip
     """
     from counterpoint import api
 

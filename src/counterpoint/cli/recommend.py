@@ -44,7 +44,12 @@ def recommend(
     from counterpoint.files import write_json
     from counterpoint.run import Run
 
-    of_news = Run.open(run).facts["workload"] == "news"
+    kind = Run.open(run).facts["workload"]
+    if kind == "sentences":
+        raise UsageError(
+            f"{run}: a run of sentences recommends nothing; counterpoint embed RUN FILE writes vectors."
+        )
+    of_news = kind == "news"
     given = {"article": article, "candidates": candidates, "history": history, "user": user}
     takes = [] if everybody else ["article", "candidates", "history"] if of_news else ["user"]
     for option, value in given.items():

@@ -29,6 +29,9 @@ class Evaluation(TypedDict, total=False):
         floors: the metrics of each floor on the same units.
         slices: metrics, and under the unit's name the number of units, of parts of the split.
         editorial: by ranking (``model``, ``clicks``, a floor's name), what it would put before the readers.
+        confusions: by task, how often each class (row) was given each answer (column).
+        missed: by task, the examples that are farthest off: ``texts``, ``label``, ``answer`` and, of classes,
+            the answer's ``certainty``.
         counts: units scored, skipped, and whatever else was counted.
         warnings: sentences for the reader of the report.
         data: ``store``, where the prepared store stands, the split's ``fingerprint``, where it has one, and
@@ -43,6 +46,8 @@ class Evaluation(TypedDict, total=False):
     floors: dict[str, dict[str, float | None]]
     slices: dict[str, dict[str, float | None]]
     editorial: dict[str, dict[str, float | None]]
+    confusions: dict[str, list[list[int]]]
+    missed: dict[str, list[dict[str, Any]]]
     counts: dict[str, Any]
     warnings: list[str]
     data: dict[str, Any]
@@ -56,7 +61,7 @@ class Evaluated:
     Attributes:
         record: what the evaluation file holds.
         per_unit: from a metric's name, or ``floor/NAME/metric``, to its value for each unit of the split, in
-            the split's order; NaN where it is not scored.
+            the split's order; NaN where it is not scored. Their mean is the metric.
     """
 
     record: Evaluation
