@@ -127,8 +127,8 @@ BUILT_IN: Mapping[str, Mapping[str, Any]] = {
 class Sampling(Section):
     """Which batches a step takes: one of each task, of ``training.batch_size`` rows."""
 
-    tasks: tuple[str, ...] | None = Field(
-        None, description="that are trained; default: all. Others keep the head that they begin with"
+    tasks: tuple[str, ...] | Literal["all"] = Field(
+        "all", description="that are trained; others keep the head that they begin with"
     )
     order: Order = Field(
         "balanced",
@@ -154,8 +154,8 @@ class SentencesRecipe(Recipe):
     @property
     def trained(self) -> tuple[str, ...]:
         """The tasks that are trained, in the order of ``tasks``."""
-        chosen = self.tasks if self.sampling.tasks is None else self.sampling.tasks
-        return tuple(name for name in self.tasks if name in chosen)
+        chosen = self.sampling.tasks
+        return tuple(name for name in self.tasks if chosen == "all" or name in chosen)
 
     @model_validator(mode="before")
     @classmethod
@@ -180,9 +180,9 @@ class SentencesRecipe(Recipe):
             if name not in self.task:
                 known = ", ".join(BUILT_IN)
                 raise ValueError(f"task {name!r} is not built in ({known}); describe it in [task.{name}]")
-        for name in self.sampling.tasks or ():
-            if name not in self.tasks:
-                raise ValueError(f"sampling.tasks names {name!r}, which is none of the tasks")
+        strangers = set() if self.sampling.tasks == "all" else set(self.sampling.tasks) - set(self.tasks)
+        if strangers:
+            raise ValueError(f"sampling.tasks names {min(strangers)!r}, which is none of the tasks")
         if self.tasks[0] not in self.trained:
             raise ValueError(f"the target {self.tasks[0]!r} must be trained; add it to sampling.tasks")
         return self
