@@ -135,7 +135,7 @@ def _read_back(
 def _parsed(text: str, place: str) -> list[tuple[str, float]]:
     """Return ids and answers; the first line names the columns."""
     found = []
-    for number, line in enumerate(text.splitlines()[1:], 2):
+    for number, line in enumerate(text.removesuffix("\n").split("\n")[1:], 2):
         identifier, comma, answer = line.rpartition(" , ")
         try:
             if not comma:
