@@ -1,6 +1,7 @@
 """Evaluations side by side: models above the floors they must beat."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -15,6 +16,7 @@ from typing_extensions import TypedDict
 from counterpoint.evaluation.significance import mean_and_spread
 
 OPTIMUM = "optimum (simulated)"  # reported among the floors by simulated data, but a ceiling
+_HEADER = 9  # characters of a column's header: six columns fit into 80 with the models' names
 _FALLING = frozenset({"loss", "mae", "mse", "rmse"})
 
 
@@ -227,7 +229,7 @@ def terminal_table(rows: Sequence[Row]) -> Table:
     table.add_column("", overflow="fold", min_width=12)
     # Long names and spreads break over lines, so that six metrics fit into 80 columns.
     for metric in metrics:
-        table.add_column(Text(metric.replace("/", "/\n")), justify="right", no_wrap=True)
+        table.add_column(Text("\n".join(_broken(metric))), justify="right", no_wrap=True)
     for row in rows:
         cells = [
             Text(
@@ -239,6 +241,15 @@ def terminal_table(rows: Sequence[Row]) -> Table:
         seeds = f" ({row.seeds} seeds)" if row.seeds > 1 else ""
         table.add_row(Text(row.name + seeds), *cells, style="" if row.kind is Kind.MODEL else "dim")
     return table
+
+
+def _broken(metric: str) -> list[str]:
+    """Return a metric's name in lines: broken behind a slash, and where a part is longer than a number is."""
+    task, slash, name = metric.rpartition("/")
+    parts = [part for part in (task + slash, name) if part]
+    # Halves of about the same length: a slash alone on its line looks like a mistake.
+    widths = [math.ceil(len(part) / math.ceil(len(part) / _HEADER)) for part in parts]
+    return [line for part, width in zip(parts, widths, strict=True) for line in textwrap.wrap(part, width)]
 
 
 def _floor(name: str, evaluations: Sequence[Evaluation]) -> Row:

@@ -61,6 +61,8 @@ def evaluate(
         return Evaluated.of(record, metrics, {})
     beside, warnings = floors(recipe, store, rows, progress)
     rivals = {name: by_unit(recipe, rows, floor) for name, floor in beside.items()}
+    for rival in rivals.values():
+        rival.pop(TRAINED, None)  # floors train nothing, and are the same whatever a recipe trains
     record["intervals"] = _intervals(metrics)
     record["floors"] = {name: _means(floor) for name, floor in rivals.items()}
     record["slices"] = {}
