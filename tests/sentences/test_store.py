@@ -148,3 +148,7 @@ def test_no_room_for_a_word_is_one_sentence(course, tokenizer, recipe, tmp_path)
     settings = resolved.data.model_copy(update={"max_tokens": 2})
     with pytest.raises(UsageError, match=r"data.max_tokens = 2 leaves no room for a word"):
         prepare(find(course, resolved), tmp_path / "store", tokenizer, settings, resolved.task)
+
+
+def test_no_sentences_have_no_pieces(store):
+    assert store.pieces(np.empty(0, dtype=np.int64)) == []

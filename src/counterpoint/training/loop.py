@@ -120,7 +120,7 @@ class _State:
     steps_not_finite: int = 0
     log_sizes: dict[str, int] = field(default_factory=dict)
     summed: dict[str, float] = field(default_factory=dict)
-    summed_steps: int = 0
+    summed_steps: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -318,9 +318,10 @@ class _Loop:
         """Write the balancing of every step, or of some, and the mean losses of ten times as many."""
         state, every = self.state, self.settings.log_every
         if report.finite:
-            state.summed_steps += 1
             for task, loss in zip(report.tasks, report.losses.tolist(), strict=True):
                 state.summed[task] = state.summed.get(task, 0.0) + loss
+                # Not every step has every task.
+                state.summed_steps[task] = state.summed_steps.get(task, 0) + 1
         if self.balance and ((state.step - 1) % every == 0 or layers):
             self.balance.write({"step": state.step, **report.as_dict(), **layers})
         if state.step % (LOG_EVERY * every) == 0 or state.step == self.total:
@@ -330,14 +331,16 @@ class _Loop:
                     {
                         "step": state.step,
                         "epoch": state.step / self.per_epoch,
-                        "losses": {task: total / state.summed_steps for task, total in state.summed.items()},
+                        "losses": {
+                            task: total / state.summed_steps[task] for task, total in state.summed.items()
+                        },
                         "learning_rate": self.settings.learning_rate * factor,
                         "examples_per_second": self.since / elapsed,
                         "seconds_per_step": float(np.median(self.durations)),
                         "steps_not_finite": state.steps_not_finite,
                     }
                 )
-            state.summed, state.summed_steps, self.durations = {}, 0, []
+            state.summed, state.summed_steps, self.durations = {}, {}, []
             self.clock, self.since = time.monotonic(), 0
 
     def _validate(self) -> None:

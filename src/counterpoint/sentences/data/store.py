@@ -120,7 +120,7 @@ class Store:
         """Return the word pieces of sentences, without special tokens."""
         tokens, offsets = (map_array(self.path, name) for name in ("tokens", "offsets"))
         found, lengths = gather(tokens, offsets, sentences)
-        return np.split(found, np.cumsum(lengths)[:-1])
+        return np.split(found, np.cumsum(lengths))[:-1]
 
     def lengths(self) -> Int[np.ndarray, " sentences"]:
         """Return how many word pieces each sentence has."""
