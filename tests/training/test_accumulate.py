@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from safetensors.torch import save_file
 
 from counterpoint import balance
 from counterpoint.balance import Report
-from counterpoint.training.loop import fit
+from counterpoint.training.loop import _Loop, fit
 
 
 @dataclass
@@ -202,3 +203,20 @@ def test_an_interrupted_training_ends_with_the_same_weights(toy, settings, new_r
     again = go(broken)
     for name, value in whole.state_dict().items():
         assert torch.equal(again.state_dict()[name], value), name
+
+
+def test_shares_of_several_processes_cover_the_batch_once(batches, settings):
+    whole = batches().batch(0, 3).inputs
+    rows = []
+    for rank in (0, 1):
+        accelerator = SimpleNamespace(process_index=rank, num_processes=2, device=torch.device("cpu"))
+        loop = SimpleNamespace(
+            state=SimpleNamespace(step=3),
+            per_epoch=6,
+            settings=settings(accumulate=2, batch_size=4),
+            accelerator=accelerator,
+            batches=batches(),
+        )
+        rows += [share.inputs for share in _Loop._shares(loop)]
+    assert [len(share) for share in rows] == [1, 1, 1, 1]
+    torch.testing.assert_close(torch.cat(rows), whole)
