@@ -180,6 +180,9 @@ def test_files_are_found_by_the_tasks_patterns(course, recipe):
     assert [file.name for file in found["paraphrase"].train] == ["quora-train-a.csv", "quora-train-b.csv"]
     assert [file.name for file in found["sentiment"].unlabelled] == ["ids-sst-test-student.csv"]
     assert found["paraphrase"].unlabelled == []
+    elsewhere = recipe(f"task.sentiment.train={course}/ids-sst-tr*", "task.sentiment.test=")
+    assert [file.name for file in find(course, elsewhere)["sentiment"].train] == ["ids-sst-train.csv"]
+    assert find(course, elsewhere)["sentiment"].test == []
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ class Task(Section):
     label: str = Field(description="the column of the answer")
     classes: int | None = Field(None, ge=2, description="the answer is a class, from 0 to one less")
     scores: tuple[float, float] | None = Field(None, description="the answer is a number between these two")
-    train: str = Field(description="files of training rows, as FOLDER/PATTERN.csv, .tsv or .jsonl")
+    train: str = Field(description="files of training rows: a pattern, in the data's folder or FOLDER/")
     test: str = Field(description="the file of rows to test on")
     unlabelled: str = Field(description="the file of rows without answers, to predict")
     predictions: str = Field(description="how files of predictions begin")

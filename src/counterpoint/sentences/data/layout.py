@@ -67,5 +67,8 @@ def _only(data: Path, pattern: str) -> list[Path]:
 
 
 def _matching(data: Path, pattern: str) -> list[Path]:
-    """Return the files of a pattern that can be read."""
-    return sorted(file for file in data.glob(pattern) if file.is_file() and file.suffix in SUFFIXES)
+    """Return the files of a pattern that can be read; its folder may be a whole path."""
+    place = data / pattern
+    return sorted(
+        file for file in place.parent.glob(place.name) if file.is_file() and file.suffix in SUFFIXES
+    )
