@@ -47,7 +47,7 @@ def main() -> None:
     default = Path(os.environ.get("COUNTERPOINT_DATA", "../shared/data"))
     parser.add_argument("--data", type=Path, default=default, help="folder of the real samples")
     parser.add_argument("--runs", type=Path, default=Path("runs/reproduction"))
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="of studies that do not say how many")
     parser.add_argument("--table-only", action="store_true", help="write the page from the results there are")
     options = parser.parse_args()
     unknown = set(options.studies) - set(studies)
@@ -80,17 +80,20 @@ def _run(name: str, study: dict[str, Any], options: argparse.Namespace) -> dict[
         SIMULATE[settings.pop("kind")](data, **settings)
     with show.progress() as progress:
         experiment = counterpoint.compare(
-            study["recipes"],
+            study.get("recipes", ()),
             data=data,
-            seeds=options.seeds,
-            baseline=study["baseline"],
+            seeds=study.get("seeds", options.seeds),
+            baseline=study.get("baseline"),
+            ablation=study.get("ablation"),
             settings=study["settings"],
             format=study.get("format"),
             out=options.runs / study.get("runs", name),
+            on_bad_row=study.get("on_bad_row", "stop"),
             progress=progress,
         )
+    seeds = "" if "seeds" in study else f" --seeds {options.seeds}"
     return {
-        "command": f"python -m experiments.reproduction {name} --seeds {options.seeds}",
+        "command": f"python -m experiments.reproduction {name}{seeds}",
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, no GPU, torch {torch.__version__}, "
         f"{torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)} a run",
         **experiment.comparison.as_dict(),

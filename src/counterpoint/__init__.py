@@ -10,12 +10,23 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from counterpoint.api import evaluate, export, load, prepare, read_recipe, report, submit, train
+    from counterpoint.api import (
+        embed,
+        evaluate,
+        export,
+        load,
+        prepare,
+        read_recipe,
+        report,
+        submit,
+        train,
+    )
     from counterpoint.experiment import compare
     from counterpoint.search import tune
 
 __all__ = [
     "compare",
+    "embed",
     "evaluate",
     "export",
     "load",

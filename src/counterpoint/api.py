@@ -225,6 +225,8 @@ def export(
 def load(run: str | Path, *, data: str | Path | None = None) -> Any:
     """Return a trained recommender: ``counterpoint.load(run).recommend(history=[...])``.
 
+    Of a run of sentences it is an encoder: ``counterpoint.load(run).similarity("…", "…")``.
+
     Args:
         run: the run's folder.
         data: where articles are looked up; by default the run's own store.
@@ -254,6 +256,35 @@ def recommend_all(
     """
     blocks = load(run, data=data).recommend_all(top=top, progress=progress, **options)
     return write_blocks(Path(out), blocks)
+
+
+def embed(
+    run: str | Path,
+    file: str | Path,
+    *,
+    out: str | Path,
+    column: str = "sentence",
+    data: str | Path | None = None,
+    progress: Progress = silent,
+) -> int:
+    """Write the vector of every sentence of a file as Parquet or .npy; return how many there are.
+
+    Args:
+        run: the folder of a run of the workload sentences.
+        file: text with a sentence on each line, or CSV, TSV or JSON lines.
+        out: the file; an older one is replaced.
+        column: that has the sentences, where there are columns.
+        data: a prepared store; by default the run's own.
+        progress: told how far the work is.
+
+    Raises:
+        UsageError: the run is of another workload.
+    """
+    kind = Run.open(Path(run)).facts["workload"]
+    if kind != "sentences":
+        raise UsageError(f"{run}: a run of {kind}, which makes no sentence vectors; give one of sentences.")
+    written: int = load(run, data=data).embed_file(Path(file), Path(out), column=column, progress=progress)
+    return written
 
 
 def report(runs: Sequence[str | Path], *, out: str | Path | None = None) -> Path:

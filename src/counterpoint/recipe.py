@@ -3,7 +3,7 @@
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, get_args
+from typing import Any, Literal, Self, TypeVar, get_args, get_origin
 
 import tomli_w
 from pydantic import (
@@ -52,6 +52,9 @@ class Training(Section):
 
     epochs: int = Field(3, ge=1)
     batch_size: int = Field(16, ge=1, description="examples a step, over all processes")
+    accumulate: int = Field(
+        1, ge=1, description="shares of a step's examples that are passed one after another, to save memory"
+    )
     optimizer: Literal["adam", "adamw", "adagrad", "rmsprop"] = "adam"
     learning_rate: float = Field(2e-5, gt=0, description="of the shared parameters")
     head_learning_rate: float | None = Field(None, gt=0, description="of all others; default: the same")
@@ -70,6 +73,24 @@ class Training(Section):
         None, ge=1, description="steps between those in which every task's own gradient is looked at"
     )
     seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _divides(self) -> Self:
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"accumulate must divide batch_size; {self.accumulate} of {self.batch_size}")
+        return self
+
+
+class Adapter(Section):
+    """Low-rank adaptation of the pretrained encoder (paper 2, section 2.6; Hu et al. 2022)."""
+
+    rank: int = Field(16, ge=1)
+    alpha: float = Field(4.0, gt=0)
+    rank_stabilised: bool = Field(False, description="scale by alpha/√rank instead of alpha/rank")
+    targets: Literal["attention", "linear"] = Field(
+        "attention", description="query and value projections, or every linear layer of the blocks"
+    )
+    dropout: float = Field(0.0, ge=0, lt=1)
 
 
 class Range(Section):
@@ -243,9 +264,10 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 def _keys(kind: type[BaseModel], place: list[str]) -> list[str]:
     """Return the keys that are known at ``place``."""
-    for part in place:
+    parts = iter(place)
+    for part in parts:
         section = _section(kind, part)
-        if section is None:
+        if section is None or (_is_named(kind, part) and next(parts, None) is None):
             return []
         kind = section
     return list(kind.model_fields)
@@ -256,7 +278,8 @@ def _dotted_keys(kind: type[BaseModel]) -> list[str]:
     keys = []
     for name in kind.model_fields:
         section = _section(kind, name)
-        keys += [name] if section is None else [f"{name}.{key}" for key in _dotted_keys(section)]
+        alone = section is None or _is_named(kind, name)
+        keys += [name] if section is None or alone else [f"{name}.{key}" for key in _dotted_keys(section)]
     return keys
 
 
@@ -265,6 +288,12 @@ def _section(kind: type[BaseModel], name: str) -> type[BaseModel] | None:
     field = kind.model_fields.get(name)
     kinds = () if field is None else (field.annotation, *get_args(field.annotation))
     return next((each for each in kinds if isinstance(each, type) and issubclass(each, BaseModel)), None)
+
+
+def _is_named(kind: type[BaseModel], name: str) -> bool:
+    """Return whether ``name`` holds sections by names of the user's own."""
+    field = kind.model_fields.get(name)
+    return field is not None and get_origin(field.annotation) is dict
 
 
 def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -19,6 +19,7 @@ _MODULES = {
     "news": "counterpoint.news.workload",
     "behaviors": "counterpoint.behaviors.workload",
     "feedback": "counterpoint.feedback.workload",
+    "sentences": "counterpoint.sentences.workload",
 }
 
 

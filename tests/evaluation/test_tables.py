@@ -131,6 +131,19 @@ def test_seeds_and_six_metrics_fit_the_narrowest_terminal():
     assert ["optimum", "(simulated)", "0.7731", "0.4306", "0.4710", "0.5292"] in lines
 
 
+def test_long_names_of_metrics_are_broken_and_no_number_is_cut():
+    console = Console(file=io.StringIO(), width=80)
+    names = ("overall", "paraphrase/accuracy", "paraphrase/f1", "sentiment/accuracy", "similarity/pearson")
+    metrics = {name: 0.1111 * (place + 1) for place, name in enumerate((*names, "similarity/spearman"))}
+    console.print(
+        terminal_table(comparison({"minbert-final-seed0": [{"split": "test", "metrics": metrics}]}))
+    )
+    lines = console.file.getvalue().splitlines()
+    assert lines[0].split() == ["paraph", "paraph", "senti", "simila", "simila"]
+    assert lines[1].split() == ["rase/", "rase/", "ment/", "rity/", "rity/"]
+    assert lines[3].split()[1:] == ["0.1111", "0.2222", "0.3333", "0.4444", "0.5555", "0.6666"]
+
+
 def test_names_in_the_terminal_are_text_not_markup():
     rows = comparison({"[red]x[/red]": [evaluation(seed) for seed in range(2)]})
     assert "[red]x[/red] (2 seeds)" in printed(rows)

@@ -36,7 +36,7 @@ def test_a_submission_scores_as_the_evaluation_does(blocks, simulated, recipe, t
     outcome = evaluate(model, recipe, simulated, "test", with_floors=False)
     written = write_submission(model, recipe, simulated, "test", tmp_path / "p.zip", silent)
 
-    assert written.impressions == len(simulated.split("test"))
+    assert (written.units, written.unit) == (len(simulated.split("test")), "impressions")
     assert set(written.metrics) == set(outcome.ranking.metrics)
     for metric, value in outcome.ranking.metrics.items():
         assert written.metrics[metric] == pytest.approx(value, abs=1e-12)

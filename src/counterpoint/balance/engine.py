@@ -182,7 +182,7 @@ class Balancer:
         self._pending = None  # type: ignore[misc]
 
     @overload
-    def merge(self, *, target: str | None = None) -> Report: ...
+    def merge(self, *, target: str | None = None, diagnose: bool = False) -> Report: ...
 
     @overload
     def merge(
@@ -203,6 +203,7 @@ class Balancer:
         losses: Float[Tensor, " tasks"] | None = None,
         blocks: Sequence[tuple[int, int]] | None = None,
         tasks: Sequence[str] | None = None,
+        diagnose: bool = False,
     ) -> Report | Float[Tensor, " coordinates"]:
         """Return what `backward` would put into `.grad`, for a plain matrix of task gradients.
 
@@ -215,6 +216,7 @@ class Balancer:
             losses: the loss of every task, for methods that use them.
             blocks: `(start, stop)` of the coordinates with a Gramian of their own; by default one over all.
             tasks: the names of the rows, for methods with options by name; by default "0", "1", ….
+            diagnose: without a matrix, show every task's norm in each parameter too.
 
         Raises:
             ValueError: no rows, a target that is no row, or blocks that do not cover every coordinate once;
@@ -226,7 +228,9 @@ class Balancer:
         if gradients is None:
             batch, rows = checks.accumulated(self._pending).joined(target)
             report = self._kept_if_finite(
-                lambda: self._settle(batch, rows, self._plan(batch.tasks).task_by_task())
+                lambda: self._settle(
+                    batch, rows, self._plan(batch.tasks).task_by_task(), by_parameter=diagnose
+                )
             )
             self.discard()
             return report

@@ -7,6 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from counterpoint.cli.compare import compare
+from counterpoint.cli.embed import embed
 from counterpoint.cli.evaluate import evaluate
 from counterpoint.cli.export import export
 from counterpoint.cli.prepare import prepare
@@ -40,7 +41,7 @@ app = typer.Typer(
     epilog="First steps: counterpoint simulate news --out demo-data, "
     "then counterpoint train mtrec --data demo-data",
 )
-for command in (prepare, train, evaluate, submit, recommend, export, compare, tune, report, recipes):
+for command in (prepare, train, evaluate, submit, recommend, embed, export, compare, tune, report, recipes):
     app.command()(command)
 app.add_typer(simulate, name="simulate")
 

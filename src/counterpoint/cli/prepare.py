@@ -71,9 +71,16 @@ def prepare(
     complete = "played >= length"
     like = "liked == 1"
 
+    For a recipe of the sentences workload, the course's files as they are (separated by tabs, whatever
+    their names say), or your own, whose columns the recipe names:
+
+    \b
+    ids-sst-train.csv, quora-train.csv, sts-train.csv, each with -dev and -test-student beside it
+
     Example: counterpoint prepare MINDsmall --out stores/mind
     Example: counterpoint prepare UserBehavior.csv --recipe metabalance --out stores/shopping
     Example: counterpoint prepare KuaiRand-Pure/data --recipe gradcraft --out stores/kuairand
+    Example: counterpoint prepare minbert/data --recipe minbert-final --on-bad-row skip
     """
     from counterpoint import api
 

@@ -61,6 +61,10 @@ def recommend(
     from counterpoint.run import Run
 
     workload = Run.open(run).facts["workload"]
+    if workload == "sentences":
+        raise UsageError(
+            f"{run}: a run of sentences recommends nothing; counterpoint embed RUN FILE writes vectors."
+        )
     of_news = workload == "news"
     given = {"article": article, "by": by, "candidates": candidates, "history": history, "user": user}
     takes = [each for each in _TAKES[workload] if not everybody or each in _TAKES_OF_ALL]

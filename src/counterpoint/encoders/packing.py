@@ -47,6 +47,7 @@ def packed_states(model: "PreTrainedModel", texts: Texts, first: int) -> Float[T
         input_ids=texts.tokens[None],
         position_ids=texts.positions()[None] + first,
         text_runs=tuple(texts.runs()),
+        **_segments(model, texts, (1, -1)),
     )
     states: Tensor = output.last_hidden_state[0]
     return states
@@ -54,14 +55,22 @@ def packed_states(model: "PreTrainedModel", texts: Texts, first: int) -> Float[T
 
 def states_by_length(model: "PreTrainedModel", texts: Texts) -> Float[Tensor, "tokens size"]:
     """Return the states of all tokens from one call for each length."""
-    return torch.cat(
-        [
-            model(
-                input_ids=texts.tokens[start : start + number * length].view(number, length)
-            ).last_hidden_state.flatten(0, 1)
-            for start, length, number in texts.runs()
-        ]
-    )
+    states = []
+    for start, length, number in texts.runs():
+        part = slice(start, start + number * length)
+        kinds = None if texts.segments is None else texts.segments[part]
+        run = Texts(texts.tokens[part], (length,) * number, kinds)
+        shape = (number, length)
+        output = model(input_ids=run.tokens.view(shape), **_segments(model, run, shape))
+        states.append(output.last_hidden_state.flatten(0, 1))
+    return torch.cat(states)
+
+
+def _segments(model: "PreTrainedModel", texts: Texts, shape: tuple[int, int]) -> dict[str, Tensor]:
+    """Return the argument that tells the two texts of a pair apart; not every model has one."""
+    if texts.segments is None or "token_type_ids" not in inspect.signature(model.forward).parameters:
+        return {}
+    return {"token_type_ids": texts.segments.view(shape)}
 
 
 def first_position(model: "PreTrainedModel") -> int:

@@ -180,6 +180,12 @@ class PretrainedEncoder(nn.Module):
         """Numbers in a vector."""
         return int(self.model.config.hidden_size)
 
+    @property
+    def longest(self) -> int | None:
+        """Tokens of the longest text that the model has positions for; none where there is no limit."""
+        positions: int | None = getattr(self.model.config, "max_position_embeddings", None)
+        return None if positions is None else positions - self._first_position
+
     def forward(
         self, texts: Texts, lower: Float[Tensor, "tokens hidden"] | None = None
     ) -> tuple[Float[Tensor, "tokens size"], Float[Tensor, "texts size"]]:

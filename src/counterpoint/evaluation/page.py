@@ -144,6 +144,7 @@ main { max-width: 66rem; margin: 0 auto; padding: 3rem 1.25rem 5rem; }
 h1, h2 { font-family: Charter, "Bitstream Charter", Georgia, serif; font-weight: 600; line-height: 1.2; }
 h1 { font-size: 2.1rem; margin: 0; overflow-wrap: anywhere; }
 h2 { font-size: 1.3rem; margin: 3rem 0 .9rem; }
+h3 { font-size: 1rem; margin: 1.5rem 0 .5rem; }
 header p, .note { color: var(--quiet); margin: .35rem 0 0; }
 .note { font-size: .875rem; max-width: 44rem; }
 .alarm { color: var(--alarm); border-left: 3px solid; margin: 1.75rem 0 0; padding: .1rem 0 .1rem 1rem; }

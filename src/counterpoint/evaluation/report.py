@@ -8,7 +8,7 @@ from typing import Any
 
 from counterpoint import ablation
 from counterpoint.errors import CounterpointError, UsageError
-from counterpoint.evaluation import lines, page, side_by_side, sweeps
+from counterpoint.evaluation import lines, mistakes, page, side_by_side, sweeps
 from counterpoint.evaluation.compare import Comparison, compare_groups, is_simulated
 from counterpoint.evaluation.conflicts import hurt_grid, pair_grid
 from counterpoint.evaluation.figures import Bar, Figure, bars, conflicts, curves, smoothed
@@ -99,6 +99,7 @@ def write_report(
         *_editorial(groups),
         *_calibration(groups),
         *_slices(groups),
+        *mistakes.sections(groups),
         page.section("Losses", page.figures(lines.losses(groups))),
         page.section("Validation", page.figures(lines.validation(groups))),
         _balance(groups),

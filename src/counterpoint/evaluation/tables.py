@@ -1,6 +1,7 @@
 """Evaluations side by side: models above the floors they must beat."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -16,6 +17,7 @@ from counterpoint.evaluation.significance import mean_and_spread
 
 OPTIMUM = "optimum (simulated)"  # reported among the floors by simulated data, but a ceiling
 _FALLING = frozenset({"ece", "loss", "mae", "mse", "rmse"})
+_HEADER = 9  # characters of a column's header: six columns fit into 80 with the models' names
 
 
 class Evaluation(TypedDict, total=False):
@@ -31,6 +33,9 @@ class Evaluation(TypedDict, total=False):
         editorial: by ranking (``model``, ``clicks``, a floor's name), what it would put before the readers.
         calibration: by task, of rows in bins by their probability: its mean (``predicted``), the share that
             was positive (``observed``) and their number (``rows``).
+        confusions: by task, how often each class (row) was given each answer (column).
+        missed: by task, the examples that are farthest off: ``texts``, ``label``, ``answer`` and, of classes,
+            the answer's ``certainty``.
         counts: units scored, skipped, and whatever else was counted.
         warnings: sentences for the reader of the report.
         data: ``store``, where the prepared store stands, the split's ``fingerprint``, where it has one, and
@@ -46,6 +51,8 @@ class Evaluation(TypedDict, total=False):
     slices: dict[str, dict[str, float | None]]
     editorial: dict[str, dict[str, float | None]]
     calibration: dict[str, dict[str, list[float]]]
+    confusions: dict[str, list[list[int]]]
+    missed: dict[str, list[dict[str, Any]]]
     counts: dict[str, Any]
     warnings: list[str]
     data: dict[str, Any]
@@ -59,7 +66,7 @@ class Evaluated:
     Attributes:
         record: what the evaluation file holds.
         per_unit: from a metric's name, or ``floor/NAME/metric``, to its value for each unit of the split, in
-            the split's order; NaN where it is not scored.
+            the split's order; NaN where it is not scored. Their mean is the metric.
     """
 
     record: Evaluation
@@ -246,8 +253,7 @@ def terminal_table(rows: Sequence[Row], metrics: Sequence[str] | None = None) ->
     table.add_column("", overflow="fold", min_width=12)
     # Long names and spreads break over lines, so that six metrics fit into 80 columns.
     for metric in metrics:
-        title = metric.replace("/", "/\n").replace("_", "_\n")
-        table.add_column(Text(title), justify="right", no_wrap=True)
+        table.add_column(Text("\n".join(_broken(metric))), justify="right", no_wrap=True)
     for row in rows:
         cells = [
             Text(
@@ -259,6 +265,15 @@ def terminal_table(rows: Sequence[Row], metrics: Sequence[str] | None = None) ->
         seeds = f" ({row.seeds} seeds)" if row.seeds > 1 else ""
         table.add_row(Text(row.name + seeds), *cells, style="" if row.kind is Kind.MODEL else "dim")
     return table
+
+
+def _broken(metric: str) -> list[str]:
+    """Return a metric's name in lines: broken behind a slash, and where a part is longer than a number is."""
+    task, slash, name = metric.rpartition("/")
+    parts = [part for part in (task + slash, name) if part]
+    # Halves of about the same length: a slash alone on its line looks like a mistake.
+    widths = [math.ceil(len(part) / math.ceil(len(part) / _HEADER)) for part in parts]
+    return [line for part, width in zip(parts, widths, strict=True) for line in textwrap.wrap(part, width)]
 
 
 def _floor(name: str, evaluations: Sequence[Evaluation]) -> Row:

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from counterpoint.arrays import ranges
 from counterpoint.encoders.tokens import Texts, Tokenizer
-from counterpoint.news.data.arrays import ranges
 from counterpoint.news.data.store import Store
 from counterpoint.news.recipe import NewsRecipe
 

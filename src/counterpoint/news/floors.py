@@ -5,12 +5,12 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Int
 
+from counterpoint.arrays import ranges
 from counterpoint.errors import CounterpointError
 from counterpoint.evaluation import floors
 from counterpoint.evaluation.editorial import clicked_ranks, editorial
 from counterpoint.evaluation.impressions import ranks
 from counterpoint.evaluation.tables import OPTIMUM
-from counterpoint.news.data.arrays import ranges
 from counterpoint.news.data.store import Impressions, Store
 from counterpoint.news.features import FeatureReader
 from counterpoint.news.models.building import untrained_titles

@@ -4,7 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from counterpoint.recipe import Recipe, Section
+from counterpoint.recipe import Adapter, Recipe, Section
 
 TaskName = Literal["click", "category", "entities", "sentiment", "sentiment_score", "read_time", "scroll"]
 FieldName = Literal["title", "subtitle", "abstract", "body", "category", "subcategory", "entities", "article"]
@@ -26,18 +26,6 @@ class Data(Section):
     sentiment: Literal["given", "vader"] = Field(
         "given", description="the data's own labels, or VADER's of English titles (extra 'sentiment')"
     )
-
-
-class Adapter(Section):
-    """Low-rank adaptation of the pretrained encoder (paper 2, section 2.6; Hu et al. 2022)."""
-
-    rank: int = Field(16, ge=1)
-    alpha: float = Field(4.0, gt=0)
-    rank_stabilised: bool = Field(False, description="scale by alpha/√rank instead of alpha/rank")
-    targets: Literal["attention", "linear"] = Field(
-        "attention", description="query and value projections, or every linear layer of the blocks"
-    )
-    dropout: float = Field(0.0, ge=0, lt=1)
 
 
 class Encoder(Section):

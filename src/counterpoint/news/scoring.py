@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from counterpoint.arrays import ranges
 from counterpoint.news.context import Context
-from counterpoint.news.data.arrays import ranges
 from counterpoint.news.data.store import Impressions, Store
 from counterpoint.news.features import ArticleFeatures, FeatureReader, padded
 from counterpoint.news.models.articles import ArticleEncoder

@@ -9,7 +9,6 @@ import math
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from jaxtyping import Int
 
 from counterpoint.errors import CounterpointError
 from counterpoint.evaluation.impressions import METRICS, Ranking, impression_metrics, ranks
+from counterpoint.evaluation.submission import Submission
 from counterpoint.files import new_file
 from counterpoint.news.data.store import Store
 from counterpoint.news.evaluate import context_of, features_of
@@ -31,23 +31,6 @@ _NAMES = {"mind": "prediction.txt", "ebnerd": "predictions.txt"}
 _OTHERS = "prediction.txt"
 _IMPRESSIONS, _CANDIDATES = 100_000, 2_000_000
 """At most so many impressions and candidates make a block."""
-
-
-@dataclass(frozen=True)
-class Submission:
-    """A submission that was written and read back.
-
-    Attributes:
-        path: the zip.
-        split: whose impressions.
-        impressions: lines.
-        metrics: computed from what was read back; empty where no impression can be scored.
-    """
-
-    path: Path
-    split: str
-    impressions: int
-    metrics: dict[str, float]
 
 
 def write_submission(
@@ -84,7 +67,7 @@ def write_submission(
         progress("reading back", block.stop, len(rows))
     if matching < len(blocks):
         raise _differs(out)
-    return Submission(out, split, len(rows), totals.means())
+    return Submission(out, split, len(rows), "impressions", totals.means())
 
 
 def read_submission(path: Path) -> Iterator[tuple[str, Int[np.ndarray, " candidates"]]]:

@@ -13,6 +13,7 @@ from counterpoint.encoders.frozen import StateCache, cache_key
 from counterpoint.encoders.pretrained import PretrainedEncoder, load_tokenizer
 from counterpoint.encoders.tokens import Texts
 from counterpoint.errors import CounterpointError, UsageError
+from counterpoint.evaluation.submission import Submission
 from counterpoint.evaluation.tables import Evaluated
 from counterpoint.files import cache_folder, cached_store, read_json, write_json
 from counterpoint.news.batches import TrainingBatches
@@ -27,7 +28,7 @@ from counterpoint.news.models.vocabulary import Vocabulary
 from counterpoint.news.models.words import tokenizer_of
 from counterpoint.news.recipe import NewsRecipe
 from counterpoint.news.recommend import NewsRecommender
-from counterpoint.news.submit import Submission, write_submission
+from counterpoint.news.submit import write_submission
 from counterpoint.progress import Progress, silent
 from counterpoint.training.checkpoint import load_weights, save_weights
 from counterpoint.workload import Trainee

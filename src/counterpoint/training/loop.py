@@ -3,11 +3,11 @@
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -41,6 +41,19 @@ class Batch(Protocol):
 
     def __len__(self) -> int:
         """Examples in the batch."""
+        ...
+
+
+@runtime_checkable
+class TaskByTask(Protocol):
+    """A batch whose tasks have examples of their own.
+
+    Its parts go through the model one after another, so that only one part's activations are in memory. A
+    task that comes in several parts counts as often.
+    """
+
+    def parts(self) -> Iterable[Batch]:
+        """Return the parts, each of one task or more."""
         ...
 
 
@@ -107,7 +120,7 @@ class _State:
     steps_not_finite: int = 0
     log_sizes: dict[str, int] = field(default_factory=dict)
     summed: dict[str, float] = field(default_factory=dict)
-    summed_steps: int = 0
+    summed_steps: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -244,24 +257,14 @@ class _Loop:
     def _step(self) -> None:
         """Take one step; one whose gradients are not finite is left out and counted."""
         begun = time.monotonic()
-        state, accelerator = self.state, self.accelerator
-        rank, processes = accelerator.process_index, accelerator.num_processes
+        state = self.state
         # Dropout follows from the place in the training alone, so there are no generators to restore.
-        torch.manual_seed(_mixed(self.settings.seed, state.step, rank))
-        epoch, number = divmod(state.step, self.per_epoch)
-        batch = self.batches.batch(epoch, number, rank=rank, processes=processes).to(accelerator.device)
+        torch.manual_seed(_mixed(self.settings.seed, state.step, self.accelerator.process_index))
         factor = DECAYS[self.settings.decay](state.step, self.total, self.settings.warmup)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
         shared = list(self.model.parameters() if self.balances_all else self.model.shared_parameters())
-        every = self.settings.diagnose_every
-        report = self.balancer.backward(
-            self.model.losses(batch),
-            shared=shared,
-            heads=self.model.parameters(),
-            target=self.target,
-            diagnose=every is not None and state.step % every == 0,
-        )
+        report = self._backward(shared)
         limit = self.settings.clip_norm
         largest = math.inf if limit is None or self.balances_all else limit
         norm = clip_gradients(self.model.parameters(), largest)
@@ -273,7 +276,6 @@ class _Loop:
             self.not_finite_running += 1
         self.optimizer.zero_grad(set_to_none=True)
         state.step += 1
-        self.since += len(batch) * processes
         self.durations.append(time.monotonic() - begun)
         self._log(report, factor, norms_by_layer(report, self.model, shared))
         if self.not_finite_running == _MOST_NOT_FINITE:
@@ -282,13 +284,44 @@ class _Loop:
                 f"(up to step {state.step}); lower training.learning_rate or set training.precision=fp32."
             )
 
+    def _backward(self, shared: list[nn.Parameter]) -> Report:
+        """Fill the gradients: of all tasks at once, or share by share and part by part, merged at the end."""
+        every, several = self.settings.diagnose_every, self.settings.accumulate
+        diagnose = every is not None and self.state.step % every == 0
+        heads = list(self.model.parameters())
+        for batch in self._shares():
+            self.since += len(batch) * self.accelerator.num_processes
+            if several == 1 and not isinstance(batch, TaskByTask):
+                losses = self.model.losses(batch)
+                return self.balancer.backward(
+                    losses, shared=shared, heads=heads, target=self.target, diagnose=diagnose
+                )
+            for part in batch.parts() if isinstance(batch, TaskByTask) else (batch,):
+                losses = {task: loss / several for task, loss in self.model.losses(part).items()}
+                self.balancer.accumulate(losses, shared=shared, heads=heads)
+        return self.balancer.merge(target=self.target, diagnose=diagnose)
+
+    def _shares(self) -> Iterator[Batch]:
+        """Yield this process's share of the step's batch, divided again where gradients accumulate.
+
+        Shares are equally large, so that the mean of their gradients is the batch's.
+        """
+        epoch, number = divmod(self.state.step, self.per_epoch)
+        several = self.settings.accumulate
+        first = self.accelerator.process_index * several
+        processes = self.accelerator.num_processes * several
+        for rank in range(first, first + several):
+            batch = self.batches.batch(epoch, number, rank=rank, processes=processes)
+            yield batch.to(self.accelerator.device)
+
     def _log(self, report: Report, factor: float, layers: dict[str, dict[str, float]]) -> None:
         """Write the balancing of every step, or of some, and the mean losses of ten times as many."""
         state, every = self.state, self.settings.log_every
         if report.finite:
-            state.summed_steps += 1
             for task, loss in zip(report.tasks, report.losses.tolist(), strict=True):
                 state.summed[task] = state.summed.get(task, 0.0) + loss
+                # Not every step has every task.
+                state.summed_steps[task] = state.summed_steps.get(task, 0) + 1
         if self.balance and ((state.step - 1) % every == 0 or layers):
             self.balance.write({"step": state.step, **report.as_dict(), **layers})
         if state.step % (LOG_EVERY * every) == 0 or state.step == self.total:
@@ -298,14 +331,16 @@ class _Loop:
                     {
                         "step": state.step,
                         "epoch": state.step / self.per_epoch,
-                        "losses": {task: total / state.summed_steps for task, total in state.summed.items()},
+                        "losses": {
+                            task: total / state.summed_steps[task] for task, total in state.summed.items()
+                        },
                         "learning_rate": self.settings.learning_rate * factor,
                         "examples_per_second": self.since / elapsed,
                         "seconds_per_step": float(np.median(self.durations)),
                         "steps_not_finite": state.steps_not_finite,
                     }
                 )
-            state.summed, state.summed_steps, self.durations = {}, 0, []
+            state.summed, state.summed_steps, self.durations = {}, {}, []
             self.clock, self.since = time.monotonic(), 0
 
     def _validate(self) -> None:

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from counterpoint.encoders.tokens import encode
 from counterpoint.errors import BadRowError, CounterpointError, UsageError
 from counterpoint.news.data.entities import mentioned
 from counterpoint.news.data.sentiment import sentiment_of
-from counterpoint.news.data.texts import encode
 from samples import ARTICLES, entity, news_row
 
 IMPRESSIONS = [

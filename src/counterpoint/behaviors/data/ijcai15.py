@@ -11,10 +11,10 @@ from pathlib import Path
 import polars as pl
 
 from counterpoint.behaviors.data.rows import one_of, whole_number
-from counterpoint.delimited import csv_blocks, csv_header
 from counterpoint.errors import CounterpointError
 from counterpoint.progress import Progress
 from counterpoint.rows import BadRows, Check, drop_bad
+from counterpoint.tabular import csv_blocks, csv_header
 
 name = "ijcai15"
 patterns: tuple[str, ...] = ("*user_log*.csv",)

@@ -5,20 +5,18 @@ ISO 8601). Other columns are ignored. Files that begin with ``train`` or ``inter
 pairs (user, item) in files that begin with ``test`` and ``validation`` are held out as they are.
 """
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from counterpoint.behaviors.data.rows import SYNONYMS
-from counterpoint.delimited import csv_blocks, csv_header, said
-from counterpoint.errors import BadRowError, CounterpointError
+from counterpoint.errors import CounterpointError
 from counterpoint.progress import Progress
-from counterpoint.rows import BadRows, Check, drop_bad, line_blocks, parquet_blocks, parquet_schema
+from counterpoint.rows import BadRows, Check, drop_bad, parquet_blocks, parquet_schema
+from counterpoint.tabular import csv_blocks, csv_header, json_blocks, json_columns, said
 
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 
@@ -177,59 +175,10 @@ def _parquet(file: Path, columns: Sequence[str], bad: BadRows, progress: Progres
         yield block
 
 
-def _jsonl_columns(file: Path) -> list[str]:
-    """Return the keys of the first object in the file."""
-    try:
-        with file.open(encoding="utf-8-sig", errors="replace") as stream:
-            for line in stream:
-                row = _object(line)
-                if isinstance(row, dict):
-                    return list(row)
-    except OSError as error:
-        raise CounterpointError(f"{file}: cannot be read ({error.strerror}); check the path.") from error
-    raise CounterpointError(f"{file}: there is no JSON object in it; write one on each line.")
-
-
-def _jsonl(file: Path, columns: Sequence[str], bad: BadRows, progress: Progress) -> _Blocks:
-    """Yield the objects of a file with one JSON object a line, values as text; an empty line is none."""
-    schema = {"line": pl.Int64, "row": pl.String, **dict.fromkeys(columns, pl.String)}
-    for block in line_blocks(file, bad, progress):
-        sound: list[list[Any]] = []
-        for line, text in block.filter(pl.col("row") != "").iter_rows():
-            row = _object(text)
-            if not isinstance(row, dict):
-                problem = "not a JSON object"
-                bad.add(BadRowError(file, line, "line", problem, "write one object a line"), text)
-                continue
-            values = [row.get(column) for column in columns]
-            odd = next((place for place, value in enumerate(values) if not _is_plain(value)), None)
-            if odd is not None:
-                problem = f"{str(values[odd])[:40]!a} is neither a whole number nor text"
-                bad.add(BadRowError(file, line, columns[odd], problem, "write one of the two"), text)
-                continue
-            sound.append([line, text, *("" if value is None else str(value) for value in values)])
-        yield pl.DataFrame(sound, schema=schema, orient="row")
-
-
-def _object(text: str) -> Any:
-    """Return what a line of JSON says, None where it is none."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _is_plain(value: Any) -> bool:
-    """Return whether a value of JSON is a whole number, or text that a file can hold."""
-    if isinstance(value, str):
-        return not any("\ud800" <= character <= "\udfff" for character in value)
-    return value is None or (isinstance(value, int) and not isinstance(value, bool))
-
-
 _READERS: dict[
     str, tuple[Callable[[Path], list[str]], Callable[[Path, Sequence[str], BadRows, Progress], _Blocks]]
 ] = {
     ".csv": (csv_header, _csv),
-    ".jsonl": (_jsonl_columns, _jsonl),
+    ".jsonl": (json_columns, json_blocks),
     ".parquet": (_parquet_columns, _parquet),
 }

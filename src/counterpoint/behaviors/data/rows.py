@@ -1,4 +1,4 @@
-"""What every reader of raw behaviour logs hands on, and the checks that several of them make."""
+"""What every reader of raw behaviour logs hands on, and how their columns are checked."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -7,9 +7,9 @@ from typing import Protocol
 
 import polars as pl
 
-from counterpoint.delimited import said
 from counterpoint.progress import Progress
 from counterpoint.rows import BadRows, Check
+from counterpoint.tabular import said
 
 OUTSIDE = "rows outside the window"
 """The count of rows that a reader drops because their time is not the data set's."""

@@ -12,9 +12,9 @@ from pathlib import Path
 import polars as pl
 
 from counterpoint.behaviors.data.rows import OUTSIDE, SYNONYMS, one_of, whole_number
-from counterpoint.delimited import csv_blocks
 from counterpoint.progress import Progress
 from counterpoint.rows import BadRows, drop_bad
+from counterpoint.tabular import csv_blocks
 
 name = "userbehavior"
 patterns: tuple[str, ...] = ("UserBehavior*.csv",)
@@ -35,7 +35,7 @@ def rows(file: Path, bad: BadRows, counts: Counter[str], progress: Progress) -> 
         one_of("behaviour", _BEHAVIOURS),
         whole_number("time", signed=True),  # some moments lie before 1970
     ]
-    for block in csv_blocks(file, _COLUMNS, _USED, bad, progress, header=False):
+    for block in csv_blocks(file, _COLUMNS, _USED, bad, progress, header=False, quotes=False):
         sound = drop_bad(block, checks, bad, file).select(
             pl.col("user", "item").cast(pl.Int64),
             pl.col("behaviour").replace(SYNONYMS),

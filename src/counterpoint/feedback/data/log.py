@@ -7,13 +7,13 @@ from pathlib import Path
 
 import polars as pl
 
-from counterpoint.delimited import csv_blocks, said
 from counterpoint.errors import CounterpointError
 from counterpoint.feedback.data.formats import Format, Joined
 from counterpoint.feedback.data.layout import Source
 from counterpoint.feedback.data.plan import Plan, columns_of, separator_of
 from counterpoint.progress import Progress
 from counterpoint.rows import BadRows, Check, drop_bad, parquet_blocks
+from counterpoint.tabular import csv_blocks, said
 
 PARQUET_ROWS = 1 << 18
 """Rows of a Parquet file that are read at once."""
@@ -164,8 +164,9 @@ def _raw(
             yield block.with_row_index("line", first).with_columns(pl.col("line").cast(pl.Int64))
         return
     separator = separator_of(file, form)
+    header = form.header is None
     yield from csv_blocks(
-        file, columns, wanted, bad, progress, header=form.header is None, separator=separator
+        file, columns, wanted, bad, progress, header=header, separator=separator, quotes=header
     )
 
 

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from counterpoint.delimited import csv_header
 from counterpoint.errors import CounterpointError, UsageError, nearest
 from counterpoint.feedback.data.formats import Chosen, Format
 from counterpoint.feedback.data.layout import Source
 from counterpoint.feedback.data.rules import Rule, parse
 from counterpoint.feedback.recipe import FeedbackRecipe
 from counterpoint.rows import parquet_schema
+from counterpoint.tabular import csv_header
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
+from counterpoint.arrays import GrowingArray, RaggedArray
 from counterpoint.encoders.tokens import Encoded, Tokenizer
 from counterpoint.errors import BadRowError
 from counterpoint.evaluation.floors import UNKNOWN_TIME
-from counterpoint.news.data.arrays import GrowingArray, RaggedArray
 from counterpoint.news.data.entities import EntityError, Span, locate, mentioned, tag
 from counterpoint.news.data.rows import ARTICLE_SCHEMA, SENTIMENTS, in_schema
 from counterpoint.news.data.sentiment import sentiment_of, vader

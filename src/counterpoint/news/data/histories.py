@@ -7,8 +7,8 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Int, UInt64
 
+from counterpoint.arrays import GrowingArray, RaggedArray, SeenHashes, ranges
 from counterpoint.errors import BadRowError
-from counterpoint.news.data.arrays import GrowingArray, RaggedArray, SeenHashes, ranges
 from counterpoint.news.data.lookup import ArticleLookup
 from counterpoint.news.data.rows import HISTORY_VALUES
 from counterpoint.rows import BadRows

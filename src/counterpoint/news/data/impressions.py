@@ -7,8 +7,8 @@ import numpy as np
 import polars as pl
 from jaxtyping import Int
 
+from counterpoint.arrays import GrowingArray, RaggedArray, SeenHashes
 from counterpoint.keys import keys
-from counterpoint.news.data.arrays import GrowingArray, RaggedArray, SeenHashes
 from counterpoint.news.data.fingerprints import digests
 from counterpoint.news.data.histories import HistoryWriter
 from counterpoint.news.data.lookup import ArticleLookup

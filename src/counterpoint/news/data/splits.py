@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Int, UInt8
 
-from counterpoint.news.data.arrays import GrowingArray
+from counterpoint.arrays import GrowingArray
 from counterpoint.news.data.layout import Part
 from counterpoint.news.data.store import SPLITS
 

@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float, Float32, Int, Shaped, UInt64
 
+from counterpoint.arrays import gather, ranges
 from counterpoint.errors import CounterpointError, UsageError, nearest
-from counterpoint.news.data.arrays import gather, ranges
 from counterpoint.stores import map_array, read_manifest, read_table
 from counterpoint.tasks.classification import IGNORE
 

@@ -5,12 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from counterpoint.encoders.tokens import Encoded, Tokenizer
-from counterpoint.news.data.arrays import RaggedArray
+from counterpoint.arrays import RaggedArray
+from counterpoint.encoders.tokens import Encoded, Tokenizer, encode
 
 TEXTS = ("title", "subtitle", "abstract", "body")
-_CHARACTERS = 20
-"""Characters a token is given before a text is cut unread; few languages need half as many."""
 
 
 class TextWriter:
@@ -49,25 +47,3 @@ class TextWriter:
         self._tokens.close()
         if not keep:
             self._tokens.remove()
-
-
-def encode(tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int) -> list[Encoded]:
-    """Return texts as `Tokenizer.encode` does, at a cost that does not grow with what is cut off.
-
-    A text far too long is cut at a space first; should it then fit, it is tokenised whole after all. So the
-    tokens are the same: no tokenizer here joins what spaces part.
-    """
-    most = _CHARACTERS * max_tokens
-    encoded = tokenizer.encode([_beginning(text, most) for text in texts], max_tokens)
-    for place, text in enumerate(texts):
-        if len(text) > most and not encoded[place].truncated:
-            encoded[place] = tokenizer.encode([text], max_tokens)[0]
-    return encoded
-
-
-def _beginning(text: str, most: int) -> str:
-    """Return the whole words among the first ``most`` characters; a text without spaces is left as it is."""
-    if len(text) <= most:
-        return text
-    space = text.rfind(" ", 0, most)
-    return text[:space] if space > 0 else text

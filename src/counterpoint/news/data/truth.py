@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from counterpoint.news.data.arrays import GrowingArray
+from counterpoint.arrays import GrowingArray
 from counterpoint.news.data.layout import Part
 
 _BLOCK = 20_000

@@ -1,0 +1,24 @@
+"""What is known of predictions that were written in the form that somebody else scores."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A submission that was written and read back.
+
+    Attributes:
+        path: where it stands.
+        split: whose units it answers.
+        units: how many.
+        unit: what they are, in the plural: impressions, answers.
+        metrics: computed from what was read back; empty where no answer can be scored.
+    """
+
+    path: Path
+    split: str
+    units: int
+    unit: str
+    metrics: Mapping[str, float]

@@ -1,0 +1,1 @@
+"""Sentence tasks over one encoder: sentiment, paraphrase and similarity, each on batches of its own."""

@@ -1,0 +1,1 @@
+"""From files of sentences and pairs of sentences to a prepared store."""

@@ -1,0 +1,199 @@
+"""From the tasks' files to a prepared store: read, checked, divided, tokenised, written in one move."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from jaxtyping import Bool
+
+from counterpoint.arrays import RaggedArray
+from counterpoint.encoders.tokens import Tokenizer, encode
+from counterpoint.errors import CounterpointError, UsageError
+from counterpoint.files import new_store, write_json
+from counterpoint.keys import key
+from counterpoint.progress import Progress, silent
+from counterpoint.rows import BadRows
+from counterpoint.sentences.data.layout import Files, all_files
+from counterpoint.sentences.data.rows import read_rows
+from counterpoint.sentences.data.store import FORMAT, SPLITS, Store, shape_of, table_name
+from counterpoint.sentences.recipe import Data, Task
+
+SHAPING = ("max_tokens", "validation_share", "split_seed")
+"""The keys of `Data` that shape a store."""
+
+_TOKENISED = 4_096  # sentences at once
+
+
+def prepare(
+    files: Mapping[str, Files],
+    out: Path,
+    tokenizer: Tokenizer,
+    settings: Data,
+    tasks: Mapping[str, Task],
+    *,
+    on_bad_row: Literal["stop", "skip"] = "stop",
+    progress: Progress = silent,
+) -> Store:
+    """Read the files of some tasks into a store at ``out``; only a whole new store replaces an older one.
+
+    Every distinct sentence is kept and tokenised once, whatever tasks and rows it stands in. The rows of all
+    tasks are in memory while they are read.
+
+    Args:
+        files: of each task.
+        out: the store's folder.
+        tokenizer: the encoder's.
+        settings: where sentences are cut, and what becomes validation.
+        tasks: what the rows hold.
+        on_bad_row: stop at the first malformed row, or set them all aside in ``bad_rows.jsonl``.
+        progress: told how far the work is.
+
+    Raises:
+        UsageError: ``out`` holds something that is not a store, or sentences are to be cut to nothing.
+        BadRowError: a malformed row.
+        CounterpointError: a task has no training rows, a column is missing, or the disk is full.
+    """
+    counts: Counter[str] = Counter()
+    with new_store(out) as folder:
+        bad = BadRows(on_bad_row, folder / "bad_rows.jsonl")
+        splits = {
+            name: _divided(name, of_task, tasks[name], settings, bad, counts, progress)
+            for name, of_task in files.items()
+        }
+        sentences = _distinct(splits)
+        counts["distinct sentences"] = len(sentences)
+        pl.DataFrame({"text": sentences}).write_parquet(folder / "sentences.parquet")
+        counts["sentences cut"] = _tokenise(folder, sentences, tokenizer, settings.max_tokens, progress)
+        for number, of_splits in enumerate(splits.values()):
+            for split, rows in of_splits.items():
+                _numbered(rows, sentences).write_parquet(folder / f"{table_name(number, split)}.parquet")
+        counts["bad rows set aside"] = bad.count
+        write_json(
+            folder / "manifest.json",
+            {
+                "workload": "sentences",
+                "format": FORMAT,
+                "source": {"format": "sentences", "files": [str(file) for file in all_files(files)]},
+                "tokenizer": {
+                    "name": tokenizer.name,
+                    "fingerprint": tokenizer.fingerprint,
+                    "frame": asdict(tokenizer.frame()),
+                },
+                "tasks": {name: shape_of(tasks[name]) for name in files},
+                "settings": {name: getattr(settings, name) for name in SHAPING},
+                "splits": {split: sum(len(each[split]) for each in splits.values()) for split in SPLITS},
+                "split rule": f"a random {settings.validation_share:.0%} of each task's training rows "
+                "validates, the test files test",
+                "fingerprints": {
+                    split: _fingerprint({name: each[split] for name, each in splits.items()})
+                    for split in SPLITS
+                },
+                "simulated": False,
+                "counts": dict(counts),
+            },
+        )
+    return Store(out)
+
+
+def _divided(
+    name: str,
+    files: Files,
+    task: Task,
+    settings: Data,
+    bad: BadRows,
+    counts: Counter[str],
+    progress: Progress,
+) -> dict[str, pl.DataFrame]:
+    """Return the rows of a task by split; labels are NaN where there are none."""
+    train, test, unlabelled = (
+        [read_rows(file, task, labelled=known, bad=bad, progress=progress) for file in paths]
+        for paths, known in ((files.train, True), (files.test, True), (files.unlabelled, False))
+    )
+    whole = pl.concat(train)
+    if len(whole) < 2:
+        raise CounterpointError(
+            f"{files.train[0]}: the task {name!r} has {len(whole)} sound training rows and needs two at "
+            "least, one of them to validate; bring more, or leave the task out of tasks."
+        )
+    held_out = pl.Series(_drawn(len(whole), name, settings))
+    nothing = whole.clear()
+    splits = {
+        "train": whole.filter(~held_out),
+        "validation": whole.filter(held_out),
+        "test": pl.concat([nothing, *test]),
+        "unlabelled": pl.concat(
+            [nothing, *(rows.with_columns(pl.lit(np.nan).alias("label")) for rows in unlabelled)]
+        ),
+    }
+    for split, rows in splits.items():
+        counts[f"{split} rows of {name}"] = len(rows)
+    return splits
+
+
+def _drawn(rows: int, name: str, settings: Data) -> Bool[np.ndarray, " rows"]:
+    """Draw the rows that validate: for each task by itself, whatever others there are."""
+    draw = np.random.default_rng((settings.split_seed, key(name)))
+    held_out = np.zeros(rows, dtype=bool)
+    held_out[draw.permutation(rows)[: min(max(1, round(settings.validation_share * rows)), rows - 1)]] = True
+    return held_out
+
+
+def _distinct(splits: Mapping[str, Mapping[str, pl.DataFrame]]) -> pl.Series:
+    """Return every sentence once, in order of first appearance."""
+    columns = [
+        rows[side]
+        for of_splits in splits.values()
+        for rows in of_splits.values()
+        for side in ("first", "second")
+        if side in rows.columns
+    ]
+    return pl.concat([column.alias("text") for column in columns]).unique(maintain_order=True)
+
+
+def _numbered(rows: pl.DataFrame, sentences: pl.Series) -> pl.DataFrame:
+    """Return rows with the numbers of their sentences in the sentences' places."""
+    numbers = pl.DataFrame({"text": sentences}).with_row_index("number")
+    for side in ("first", "second"):
+        if side in rows.columns:
+            found = rows.select(pl.col(side).alias("text")).join(
+                numbers, on="text", how="left", maintain_order="left"
+            )
+            rows = rows.with_columns(found["number"].cast(pl.Int64).alias(side))
+    return rows
+
+
+def _tokenise(
+    folder: Path, sentences: pl.Series, tokenizer: Tokenizer, max_tokens: int, progress: Progress
+) -> int:
+    """Write the word pieces of all sentences; return how many sentences were cut."""
+    frame = tokenizer.frame()
+    most = max_tokens - len(frame.before) - len(frame.after)
+    if most < 1:
+        raise UsageError(f"data.max_tokens = {max_tokens} leaves no room for a word; set it higher.")
+    (folder / "arrays").mkdir()
+    written = RaggedArray(folder / "arrays", "tokens", "offsets", np.int32)
+    cut = 0
+    for start in range(0, len(sentences), _TOKENISED):
+        encoded = encode(tokenizer, sentences[start : start + _TOKENISED].to_list(), most, special=False)
+        cut += sum(one.truncated for one in encoded)
+        written.append(
+            np.concatenate([np.array(one.ids, dtype=np.int32) for one in encoded]),
+            np.array([len(one.ids) for one in encoded]),
+        )
+        progress("tokenising sentences", min(start + _TOKENISED, len(sentences)), len(sentences))
+    written.close()
+    return cut
+
+
+def _fingerprint(rows: Mapping[str, pl.DataFrame]) -> str:
+    """Return 16 hex digits of what a split's rows say, in their order."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, of_task in rows.items():
+        digest.update(f"{name} {len(of_task)} ".encode())
+        digest.update(of_task.write_ndjson().encode())
+    return digest.hexdigest()

@@ -1,0 +1,112 @@
+"""The model: one encoder, a head for each task."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from counterpoint.encoders.adapters import Lora
+from counterpoint.encoders.pretrained import PretrainedEncoder, load_encoder, restore_encoder
+from counterpoint.encoders.tokens import Texts
+from counterpoint.errors import UsageError
+from counterpoint.sentences.batches import TaskBatch
+from counterpoint.sentences.heads import Head, make_head
+from counterpoint.sentences.recipe import SentencesRecipe
+
+
+class SentenceModel(nn.Module):
+    """An encoder that all tasks share, with a head for each.
+
+    Args:
+        encoder: texts to vectors.
+        heads: by task.
+    """
+
+    def __init__(self, encoder: PretrainedEncoder, heads: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.tasks = tuple(heads)
+        # By number: a task of one's own may have a name that no module can have.
+        self.heads = nn.ModuleList(heads.values())
+
+    def losses(self, batch: TaskBatch) -> dict[str, Float[Tensor, ""]]:
+        """Return the loss of the batch's task."""
+        vectors = self.vectors(batch.texts)
+        # A lookup's backward pass adds rows up without the sorting that indexing does.
+        sides = [nn.functional.embedding(places, vectors) for places in batch.sides]
+        return {batch.task: self.head(batch.task).loss(sides, batch.labels)}
+
+    def vectors(self, texts: Texts) -> Float[Tensor, "texts size"]:
+        """Return the vector of each text."""
+        pooled: Tensor = self.encoder(texts)[1]
+        return pooled
+
+    def head(self, task: str) -> Head:
+        """Return a task's head."""
+        return cast(Head, self.heads[self.tasks.index(task)])
+
+    def shared_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the encoder's parameters that are trained."""
+        return (parameter for parameter in self.encoder.parameters() if parameter.requires_grad)
+
+
+def fresh(recipe: SentencesRecipe) -> SentenceModel:
+    """Return the model that training starts from; all that is drawn comes from torch's generator.
+
+    Raises:
+        UsageError: the encoder cannot be loaded, or has no positions for texts so long.
+    """
+    section = recipe.encoder
+    encoder = load_encoder(
+        section.name,
+        revision=section.revision,
+        pooling=section.pooling,
+        dropout=section.dropout,
+        random_weights=section.random_weights,
+        lora=None if section.lora is None else Lora(**section.lora.model_dump()),
+    )
+    joint = [name for name in recipe.tasks if recipe.task[name].pair == "joint"]
+    longest = recipe.data.max_tokens * (2 if joint else 1)
+    if encoder.longest is not None and longest > encoder.longest:
+        of_pairs = f", twice that for the pairs of {joint[0]!r}" if joint else ""
+        raise UsageError(
+            f"encoder {section.name!r} has positions for {encoder.longest} tokens, data.max_tokens = "
+            f"{recipe.data.max_tokens} asks for more{of_pairs}; lower data.max_tokens."
+        )
+    return _around(encoder, recipe)
+
+
+def saved(recipe: SentencesRecipe, folder: Path, description: Mapping[str, Any]) -> SentenceModel:
+    """Return a saved model, ready for its weights.
+
+    Args:
+        recipe: it was trained with.
+        folder: has the encoder's configuration.
+        description: what the encoder said of itself.
+    """
+    return _around(restore_encoder(folder, description), recipe)
+
+
+@torch.inference_mode()
+def untrained(recipe: SentencesRecipe) -> PretrainedEncoder:
+    """Return the encoder before any training: a floor. Torch's generator is left as it was."""
+    section = recipe.encoder
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.training.seed)
+        encoder = load_encoder(
+            section.name,
+            revision=section.revision,
+            pooling=section.pooling,
+            random_weights=section.random_weights,
+        )
+    encoder.precision = recipe.training.precision
+    return encoder.eval()
+
+
+def _around(encoder: PretrainedEncoder, recipe: SentencesRecipe) -> SentenceModel:
+    encoder.precision = recipe.training.precision
+    heads = {name: make_head(recipe.task[name], encoder.size, recipe) for name in recipe.tasks}
+    return SentenceModel(encoder, heads)

@@ -1,0 +1,145 @@
+"""The sentences workload: what the commands and the training loop ask of it."""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from counterpoint.encoders.pretrained import load_tokenizer
+from counterpoint.errors import CounterpointError
+from counterpoint.evaluation.submission import Submission
+from counterpoint.evaluation.tables import Evaluated
+from counterpoint.files import cached_store, read_json, write_json
+from counterpoint.progress import Progress, silent
+from counterpoint.sentences.batches import TrainingBatches
+from counterpoint.sentences.data.layout import all_files, find
+from counterpoint.sentences.data.prepare import SHAPING
+from counterpoint.sentences.data.prepare import prepare as prepare_files
+from counterpoint.sentences.data.store import FORMAT, Store
+from counterpoint.sentences.encoder import SentenceEncoder
+from counterpoint.sentences.evaluate import OVERALL, TRAINED
+from counterpoint.sentences.evaluate import evaluate as evaluate_answers
+from counterpoint.sentences.model import SentenceModel, fresh, saved
+from counterpoint.sentences.recipe import SentencesRecipe
+from counterpoint.sentences.submit import write_submission
+from counterpoint.training.checkpoint import load_weights, save_weights
+from counterpoint.workload import Trainee
+
+recipe_type = SentencesRecipe
+
+
+def prepare(
+    data: Path,
+    recipe: SentencesRecipe,
+    *,
+    format_name: str | None,
+    out: Path | None,
+    on_bad_row: Literal["stop", "skip"],
+    progress: Progress,
+    model: Path | None = None,
+) -> Store:
+    """Return the prepared store of ``data``, made on first use.
+
+    A trained ``model`` brings its own tokenizer, so that the encoder it began with need not be there. Without
+    ``out`` the store stands in the cache, under a name that changes with the files, the tokenizer and the
+    settings that shape it; the order of the recipe's tasks does not.
+    """
+    section = recipe.encoder
+    tokenizer = (
+        load_tokenizer(section.name, section.revision)
+        if model is None
+        else load_tokenizer(str(model / "encoder"))
+    )
+    if (data / "manifest.json").is_file():
+        store = Store(data)
+        store.require(recipe, tokenizer)
+        return store
+    files = find(data, recipe, format_name)
+    if out is None:
+        tasks = {
+            name: recipe.task[name].model_dump(include={"texts", "label", "classes", "scores"})
+            for name in files
+        }
+        settings = recipe.data.model_dump(include=set(SHAPING))
+        shaped_by = [FORMAT, tokenizer.fingerprint, settings, tasks, on_bad_row]
+        out = cached_store(data, all_files(files), shaped_by)
+        if out.exists():
+            return Store(out)
+    return prepare_files(
+        files, out, tokenizer, recipe.data, recipe.task, on_bad_row=on_bad_row, progress=progress
+    )
+
+
+def trainee(recipe: SentencesRecipe, store: Store, progress: Progress = silent) -> Trainee:
+    """Return a fresh model with its batches; the recipe's seed decides all that is drawn.
+
+    Training stops by the mean score of the tasks that are trained: other heads stay as they began.
+    """
+    torch.manual_seed(recipe.training.seed)
+    model = fresh(recipe)
+    batches = TrainingBatches(store, recipe)
+
+    def validate() -> dict[str, float]:
+        evaluated = evaluate_answers(model, recipe, store, "validation", with_floors=False)
+        return {name: value for name, value in evaluated.record["metrics"].items() if value is not None}
+
+    def save(folder: Path) -> None:
+        save_model(model, recipe, folder)
+
+    return Trainee(
+        model,
+        batches,
+        target=recipe.tasks[0],
+        metric=OVERALL if len(recipe.trained) == len(recipe.tasks) else TRAINED,
+        validate=validate,
+        save=save,
+        facts={"training examples": batches.examples},
+    )
+
+
+def save_model(model: SentenceModel, recipe: SentencesRecipe, folder: Path) -> None:
+    """Write weights, configuration and tokenizer: all that loading needs, and no code."""
+    save_weights(model, folder / "model.safetensors")
+    model.encoder.save_config(folder / "encoder")
+    load_tokenizer(recipe.encoder.name, recipe.encoder.revision).pretrained.save_pretrained(
+        folder / "encoder"
+    )
+    write_json(folder / "model.json", {"tasks": model.tasks, "encoder": model.encoder.description()})
+
+
+def load(folder: Path, recipe: SentencesRecipe, store: Store) -> SentenceModel:
+    """Return the model in ``folder``, ready to answer; only a base under adapters is looked up elsewhere.
+
+    Raises:
+        CounterpointError: the folder is incomplete, or the base of its adapters is not there.
+    """
+    facts = read_json(folder / "model.json")
+    if not (folder / "encoder" / "config.json").is_file():
+        raise CounterpointError(f"{folder}: the encoder's configuration is missing; train again.")
+    model = saved(recipe, folder / "encoder", facts["encoder"])
+    load_weights(model, folder / "model.safetensors")
+    return model.eval()
+
+
+def evaluate(
+    model: SentenceModel, recipe: SentencesRecipe, store: Store, split: str, progress: Progress
+) -> Evaluated:
+    """Return metrics, floors, confusions and counts of a split, and the metrics of every row."""
+    return evaluate_answers(model, recipe, store, split, progress=progress)
+
+
+def submit(
+    model: SentenceModel,
+    recipe: SentencesRecipe,
+    store: Store,
+    split: str | None,
+    out: Path,
+    progress: Progress,
+) -> Submission:
+    """Write the answers in the course's form; by default those of the test and the unlabelled split."""
+    return write_submission(model, recipe, store, split, out, progress)
+
+
+def recommender(model: SentenceModel, recipe: SentencesRecipe, store: Store, folder: Path) -> SentenceEncoder:
+    """Return what makes vectors, similarities and answers of any sentences."""
+    return SentenceEncoder(model, recipe, load_tokenizer(str(folder / "encoder")))
