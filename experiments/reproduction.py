@@ -86,7 +86,6 @@ def _run(name: str, study: dict[str, Any], options: argparse.Namespace) -> dict[
             baseline=study.get("baseline"),
             ablation=study.get("ablation"),
             settings=study["settings"],
-            format=study.get("format"),
             out=options.runs / study.get("runs", name),
             on_bad_row=study.get("on_bad_row", "stop"),
             progress=progress,
