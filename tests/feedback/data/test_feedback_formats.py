@@ -111,7 +111,7 @@ def test_kuairand_as_published_comes_in_several_files(tmp_path, prepared):
     header = "user_id,video_id,date,hourmin,time_ms,is_click,is_like,long_view,duration_ms,is_rand,tab"
     for part in (1, 2):
         rows = [
-            f"{user},{video},20220408,{100 * (video + 7)},{part * 99 + video},1,{video % 2},0,{video},0,{part}"
+            f"{user},{video},20220408,{100 * (video + 7)},{part}{video:02},1,{video % 2},0,{video},0,{part}"
             for user in range(5)
             for video in range(4 * part)
         ]
