@@ -85,6 +85,7 @@ def _run(name: str, study: dict[str, Any], options: argparse.Namespace) -> dict[
             seeds=options.seeds,
             baseline=study["baseline"],
             settings=study["settings"],
+            format=study.get("format"),
             out=options.runs / study.get("runs", name),
             progress=progress,
         )
