@@ -23,8 +23,8 @@ class SeparateNetworks(nn.Module):
 
     Nothing is shared and the losses are summed, so that each network takes the very steps that it would take
     alone. Each is stopped early by itself: its best weights by its own validation metric are kept, and after
-    ``patience`` validations without progress it is not looked at any more. What is kept predicts; it and the
-    counts are in the state, so that an interrupted training goes on as it would have.
+    ``patience`` validations without progress it is not looked at any more. `save` writes what is kept;
+    it and the counts are in the state, so that an interrupted training goes on as it would have.
 
     Args:
         schema: the columns and the labels.
