@@ -163,6 +163,15 @@ def test_a_folder_with_several_data_sets_must_be_told_apart(data_root):
         find(data_root / "ctr_samples")
 
 
+def test_a_format_that_is_told_may_have_plain_names(tmp_path):
+    for name in ("train.csv", "test.csv"):
+        (tmp_path / name).write_text("search_id,categorical_1,click,conversion\n1,2,1,0\n")
+    source = find(tmp_path, "aliexpress")
+    assert source.format.name == "aliexpress"
+    assert [file.name for file in (*source.log, *source.test)] == ["train.csv", "test.csv"]
+    assert find(tmp_path).format.name == "table"
+
+
 def test_one_file_of_a_data_set_is_split_by_the_recipe(data_root, prepared):
     store = prepared(data_root / "ctr_samples" / "fuxictr_tiny_mtl_train.csv", format_name="aliexpress")
     assert tuple(store.manifest["splits"].values()) == (80, 10, 10)
