@@ -132,9 +132,11 @@ def test_a_label_that_does_not_vary_in_the_split_is_left_out_of_the_means(model,
     labels[:, 1] = 0
     store._opened["test"] = replace(rows, labels=labels)
     try:
-        metrics = evaluate(model, RECIPE, store, "test").record["metrics"]
+        record = evaluate(model, RECIPE, store, "test").record
     finally:
         store._opened["test"] = rows
+    metrics = record["metrics"]
+    assert f"have the same label {store.schema.labels[1]!r}" in record["warnings"][0]
     task = store.schema.labels[1]
     assert metrics[f"{task}/auc"] is metrics[f"{task}/gauc"] is None
     others = [metrics[f"{each}/auc"] for each in store.schema.labels if each != task]

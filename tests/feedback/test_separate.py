@@ -56,7 +56,7 @@ def test_each_is_kept_at_its_own_best(store):
                     parameter.fill_(time)
         metric = {label: history.get(label, [0.1] * 4)[time] for label in labels}
         best = model.keep_better(metric)
-        kept.append([float(next(each.parameters()).flatten()[0]) for each in model.kept])
+        kept.append([float(next(each.parameters()).detach().flatten()[0]) for each in model.kept()])
     assert best == {labels[0]: 0.8, labels[1]: 0.9, labels[2]: 0.1, labels[3]: 0.1}
     # The second gave up after two validations without progress, so what it reached later is not looked at.
     assert kept[-1] == [3.0, 0.0, 0.0, 0.0]
@@ -65,7 +65,9 @@ def test_each_is_kept_at_its_own_best(store):
 def test_what_is_kept_predicts_and_survives_in_the_state(store, tmp_path):
     model = SeparateNetworks(store.schema, RECIPE.network, patience=2)
     model.keep_better(dict.fromkeys(store.schema.labels, 0.7))
-    wanted = {name: tensor.clone() for name, tensor in model.kept.state_dict().items()}
+    wanted = model.kept().state_dict()
+    trained = sum(parameter.numel() for parameter in model.networks.parameters())
+    assert sum(parameter.numel() for parameter in model.parameters()) == trained
     with torch.no_grad():
         for parameter in model.networks.parameters():
             parameter.add_(1.0)

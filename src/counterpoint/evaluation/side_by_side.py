@@ -191,7 +191,8 @@ def terminal(grid: Grid) -> Table:
     table = Table(box=None, pad_edge=False, title=grid.title, title_justify="left", title_style="bold")
     table.add_column("", overflow="fold", min_width=12)
     for name in grid.header:
-        table.add_column(textwrap.fill(name, 8, break_long_words=False), justify="right", no_wrap=True)
+        wrapped = textwrap.fill(name, 8, break_long_words=False).replace("_", "_\n")
+        table.add_column(wrapped, justify="right", no_wrap=True)
     for name, cells, alarming in grid.rows:
         table.add_row(
             Text(name),

@@ -8,7 +8,7 @@ from typing import Any
 from counterpoint.ablation import written
 from counterpoint.evaluation.compare import Comparison, Contender
 from counterpoint.evaluation.figures import Figure, Point, sweep
-from counterpoint.evaluation.tables import metric_names
+from counterpoint.evaluation.tables import metric_names, overall
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,14 @@ class Swept:
 
 
 def draw(comparison: Comparison, swept: Swept) -> list[Figure]:
-    """Return one chart for each metric: its mean over the seeds, with its interval, against the value."""
+    """Return one chart for each metric: its mean over the seeds, with its interval, against the value.
+
+    What a mean over tasks is in single tasks is not drawn.
+    """
     contenders = [each for each in comparison.contenders if each.row.name in swept.values]
     return [
         sweep(metric, points, key=swept.key)
-        for metric in metric_names([each.row for each in contenders])
+        for metric in overall(metric_names([each.row for each in contenders]))
         if (points := _points(contenders, metric, swept))
     ]
 

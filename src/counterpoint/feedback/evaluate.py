@@ -74,7 +74,7 @@ def evaluate(
         for task, curve in zip(tasks, found.curves, strict=True)
     }
     record["counts"] = _counts(truth, found, rows, store)
-    record["warnings"] = floor_warnings(record)
+    record["warnings"] = [*_constant(truth), *floor_warnings(record)]
     return Evaluated.of(record, per_unit, {})
 
 
@@ -254,6 +254,16 @@ def _counts(truth: _Truth, found: _Found, rows: Rows, store: Store) -> dict[str,
             counts[f"{task}: users that count in GAUC"] = int(counted.sum())
             counts[f"{task}: their rows"] = int(by_user.rows[counted].sum())
     return counts
+
+
+def _constant(truth: _Truth) -> list[str]:
+    """Return a sentence for every task that cannot be ranked."""
+    positive = truth.labels.sum(axis=0)
+    return [
+        f"All {len(truth.labels)} rows have the same label {task!r}: it has no AUC and is left out of means."
+        for task, count in zip(truth.tasks, positive.tolist(), strict=True)
+        if count in (0, len(truth.labels))
+    ]
 
 
 def _sigmoid(logits: Float[np.ndarray, "rows tasks"]) -> Float[np.ndarray, "rows tasks"]:

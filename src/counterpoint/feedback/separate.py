@@ -23,8 +23,8 @@ class SeparateNetworks(nn.Module):
 
     Nothing is shared and the losses are summed, so that each network takes the very steps that it would take
     alone. Each is stopped early by itself: its best weights by its own validation metric are kept, and after
-    ``patience`` validations without progress it is not looked at any more. What is kept predicts; it and the
-    counts are in the state, so that an interrupted training goes on as it would have.
+    ``patience`` validations without progress it is not looked at any more. `save` writes what is kept;
+    it and the counts are in the state, so that an interrupted training goes on as it would have.
 
     Args:
         schema: the columns and the labels.
@@ -43,7 +43,9 @@ class SeparateNetworks(nn.Module):
         self.schema, self._patience = schema, patience
         alone = [network(replace(schema, labels=(label,)), settings) for label in schema.labels]
         self.networks = nn.ModuleList(alone)
-        self.kept = deepcopy(self.networks).requires_grad_(False)
+        # Not as modules: what is kept has no parameters of its own.
+        for place, tensor in enumerate(self.networks.state_dict().values()):
+            self.register_buffer(f"kept{place}", tensor.detach().clone())
         self.register_buffer("best", torch.full((len(schema.labels),), -torch.inf, dtype=torch.float64))
         self.register_buffer("validations", torch.zeros(len(schema.labels), dtype=torch.int64))
 
@@ -75,18 +77,30 @@ class SeparateNetworks(nn.Module):
                 continue
             if metric[label] > self.best[place]:
                 self.best[place], self.validations[place] = metric[label], 0
-                self.kept[place].load_state_dict(self.networks[place].state_dict())
+                self._keep(place)
             else:
                 self.validations[place] += 1
         return dict(zip(self.schema.labels, self.best.tolist(), strict=True))
+
+    def _keep(self, network: int) -> None:
+        for place, (name, tensor) in enumerate(self.networks.state_dict().items()):
+            if name.startswith(f"{network}."):
+                getattr(self, f"kept{place}").copy_(tensor)
 
     def alone(self) -> list[FeedbackNetwork]:
         """Return the network of each label, as they are now."""
         return cast(list[FeedbackNetwork], list(self.networks))
 
+    def kept(self) -> nn.ModuleList:
+        """Return the networks of each label as they were at their best."""
+        networks = deepcopy(self.networks)
+        names = networks.state_dict()
+        networks.load_state_dict({name: getattr(self, f"kept{place}") for place, name in enumerate(names)})
+        return networks
+
     def save(self, file: Path) -> None:
         """Write the networks kept."""
-        save_weights(self.kept, file)
+        save_weights(self.kept(), file)
 
     @classmethod
     def load(cls, file: Path, schema: Schema, settings: Network) -> "SeparateNetworks":

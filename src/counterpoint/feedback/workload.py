@@ -90,6 +90,7 @@ def trainee(recipe: FeedbackRecipe, store: Store) -> Trainee:
         evaluated = evaluate_labels(model, recipe, store, "validation", with_floors=False)
         metrics = {name: value for name, value in evaluated.record["metrics"].items() if value is not None}
         if isinstance(model, SeparateNetworks):
+            # What decides is what is kept: it rises as long as any of the networks gets better.
             best = model.keep_better({task: metrics[f"{task}/auc"] for task in schema.labels})
             metrics["auc"] = sum(best.values()) / len(best)
         return metrics

@@ -107,6 +107,36 @@ def test_kuairands_sample_is_read_with_its_users_and_videos(data_root, prepared)
     assert "user_id" not in store.manifest["columns of the item"]
 
 
+def test_kuairand_as_published_comes_in_several_files(tmp_path, prepared):
+    header = "user_id,video_id,date,hourmin,time_ms,is_click,is_like,long_view,duration_ms,is_rand,tab"
+    for part in (1, 2):
+        rows = [
+            f"{user},{video},20220408,{100 * (video + 7)},{part}{video:02},1,{video % 2},0,{video},0,{part}"
+            for user in range(5)
+            for video in range(4 * part)
+        ]
+        (tmp_path / f"log_standard_4_08_part{part}.csv").write_text("\n".join([header, *rows]) + "\n")
+    (tmp_path / "log_random_4_22.csv").write_text(f"{header}\n9,9,20220408,1,1,1,1,1,1,1,1\n")
+    (tmp_path / "user_features_pure.csv").write_text(
+        "user_id,user_active_degree,onehot_feat0\n"
+        + "".join(f"{user},high,{user % 2}\n" for user in range(4))
+    )
+    store = prepared(tmp_path, data={"split": "time"})
+    assert store.counts["rows read"] == 60  # what was shown at random is another log
+    assert store.counts["rows without user_features_pure.csv"] == 12
+    assert store.schema.labels == ("click", "long_view", "like")
+    assert [column.name for column in store.schema.ids] == [
+        "user_id",
+        "video_id",
+        "hour",
+        "tab",
+        "user_active_degree",
+        "onehot_feat0",
+    ]
+    assert set(store.fitted.vocabularies["hour"].to_list()) <= {str(hour) for hour in range(7, 15)}
+    assert store.manifest["labels"]["like"] == "is_like == 1"
+
+
 @pytest.mark.parametrize(
     ("name", "labels", "splits", "columns"),
     [
@@ -131,6 +161,15 @@ def test_samples_of_other_data_sets_are_read(data_root, prepared, name, labels, 
 def test_a_folder_with_several_data_sets_must_be_told_apart(data_root):
     with pytest.raises(UsageError, match=r"logs of several formats .*add --format"):
         find(data_root / "ctr_samples")
+
+
+def test_a_format_that_is_told_may_have_plain_names(tmp_path):
+    for name in ("train.csv", "test.csv"):
+        (tmp_path / name).write_text("search_id,categorical_1,click,conversion\n1,2,1,0\n")
+    source = find(tmp_path, "aliexpress")
+    assert source.format.name == "aliexpress"
+    assert [file.name for file in (*source.log, *source.test)] == ["train.csv", "test.csv"]
+    assert find(tmp_path).format.name == "table"
 
 
 def test_one_file_of_a_data_set_is_split_by_the_recipe(data_root, prepared):

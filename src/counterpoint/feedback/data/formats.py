@@ -57,7 +57,7 @@ class Format:
         header: the columns, where the first line does not name them.
         separator: between the fields of a file that is no Parquet.
         list_separator: between the ids in a field of a list column.
-        derived: columns that are made of others, all of which are text.
+        derived: columns that are made of others: of which one, and how, given its text.
         truth: by label, the column with its true probability, in simulated data.
     """
 
@@ -72,8 +72,6 @@ class Format:
     separator: str = ","
     list_separator: str = ";"
     derived: Mapping[str, tuple[str, pl.Expr]] = field(default_factory=dict)
-    """From a column's name to the one that it is made of, and how."""
-
     truth: Callable[[Sequence[str]], Mapping[str, str]] = lambda columns: {}
 
 

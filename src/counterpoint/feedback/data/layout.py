@@ -1,7 +1,7 @@
 """Finding the files of a raw log, in a folder or named themselves."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -53,7 +53,8 @@ class Source:
 def find(data: Path, format_name: str | None = None) -> Source:
     """Return the files of ``data``, a folder or one file of the log.
 
-    Tables of features are looked for beside the log.
+    Tables of features are looked for beside the log. Where the format is told, the log's files may also have
+    the plain names ``train*``, ``validation*`` and ``test*``.
 
     Raises:
         UsageError: nothing readable is there, logs of more than one format are, or the format is unknown.
@@ -67,27 +68,31 @@ def find(data: Path, format_name: str | None = None) -> Source:
         return Source(data, chosen, (data,), joined=_joined(data.parent, chosen))
     if not data.is_dir():
         raise UsageError(f"{data}: no such file or folder; give the one that holds the log.")
-    found = {
-        entry.name: files
-        for entry in FORMATS.values()
-        if format_name in (None, entry.name) and (files := _matching(data, entry.patterns))
-    }
+    asked = [FORMATS[format_name]] if format_name else list(FORMATS.values())
+    found = [entry for entry in asked if _matching(data, entry.patterns)]
+    if format_name and not found:
+        found = [entry for entry in map(_plainly_named, asked) if _matching(data, entry.patterns)]
     if not found:
-        asked = [FORMATS[format_name]] if format_name else list(FORMATS.values())
         wanted = ", or ".join(", ".join(entry.patterns) for entry in asked)
         raise UsageError(f"{data}: no log found, looked for {wanted}.")
     if len(found) > 1:
-        raise UsageError(
-            f"{data}: logs of several formats ({', '.join(found)}); add --format, or name one file."
-        )
-    chosen = FORMATS[next(iter(found))]
+        names = ", ".join(entry.name for entry in found)
+        raise UsageError(f"{data}: logs of several formats ({names}); add --format, or name one file.")
+    (chosen,) = found
     validation, test = _matching(data, chosen.validation), _matching(data, chosen.test)
     if validation and not test:
         raise UsageError(
             f"{validation[0]}: rows that validate, but none beside them that test; add a file of those "
             f"({', '.join(chosen.test)}), or remove it."
         )
-    return Source(data, chosen, found[chosen.name], validation, test, _joined(data, chosen))
+    log = _matching(data, chosen.patterns)
+    return Source(data, chosen, log, validation, test, _joined(data, chosen))
+
+
+def _plainly_named(entry: Format) -> Format:
+    """Return a format whose files are named as those of one's own table."""
+    plain = table.FORMAT
+    return replace(entry, patterns=plain.patterns, validation=plain.validation, test=plain.test)
 
 
 def _format_of(file: Path) -> Format:

@@ -1,10 +1,12 @@
 """Which columns belong to the item: they are the same whoever views it, as its author is."""
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Float, Int, Shaped
 
 from counterpoint.feedback.data.store import Rows
 from counterpoint.feedback.schema import Schema
+
+_LOOKED_AT = 1 << 20  # rows
 
 
 def columns_of_items(rows: Rows, schema: Schema) -> list[str]:
@@ -18,11 +20,17 @@ def columns_of_items(rows: Rows, schema: Schema) -> list[str]:
     """
     if rows.items is None:
         return []
-    of_item, of_user = (_earlier(side) for side in (rows.items, rows.users))
+    # Of many rows, evenly spaced ones will do: what is compared takes more memory than the columns do.
+    looked = np.arange(0, len(rows), -(-len(rows) // _LOOKED_AT) or 1)
+    of_item, of_user = (_earlier(side[looked]) for side in (rows.items, rows.users))
+    ids, numbers = rows.ids[looked], rows.numbers[looked]
     columns: dict[str, Shaped[np.ndarray, " rows"]] = {
-        **{column.name: rows.ids[:, place] for place, column in enumerate(schema.ids)},
-        **{name: rows.numbers[:, place] for place, name in enumerate(schema.numbers)},
-        **{column.name: _sums(*rows.lists[place]) for place, column in enumerate(schema.lists)},
+        **{column.name: ids[:, place] for place, column in enumerate(schema.ids)},
+        **{name: numbers[:, place] for place, name in enumerate(schema.numbers)},
+        **{
+            column.name: _sums(values, offsets[looked], offsets[looked + 1])
+            for column, (values, offsets) in zip(schema.lists, rows.lists, strict=True)
+        },
     }
     return [name for name, values in columns.items() if _shared(values, *of_item) > _shared(values, *of_user)]
 
@@ -51,10 +59,12 @@ def last_rows(numbers: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " owners"]:
 
 
 def _sums(
-    values: Int[np.ndarray, " values"], offsets: Int[np.ndarray, " rows+1"]
-) -> Int[np.ndarray, " rows"]:
-    """Return a number that is the same for lists of the same ids."""
-    ids = values.astype(np.int64)
-    totals = np.concatenate(([0], np.cumsum(ids * ids + ids)))
-    found: Int[np.ndarray, " rows"] = totals[offsets[1:]] - totals[offsets[:-1]]
-    return found
+    values: Int[np.ndarray, " values"], begin: Int[np.ndarray, " rows"], end: Int[np.ndarray, " rows"]
+) -> Float[np.ndarray, " rows"]:
+    """Return a number for each row that is the same for lists of the same ids."""
+    lengths = end - begin
+    places = np.arange(int(lengths.sum())) + np.repeat(begin - (np.cumsum(lengths) - lengths), lengths)
+    ids = values[places].astype(np.float64)
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    sums: Float[np.ndarray, " rows"] = np.bincount(row, weights=ids * ids + ids, minlength=len(lengths))
+    return sums
