@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import counterpoint
 from counterpoint import balance
@@ -97,3 +98,17 @@ def test_fixed_weights_have_ranges_to_search():
     assert set(recipe.tune) == {f"balance.weights.{task}" for task in ("click", "cart", "favourite")}
     assert set(read_recipe("metabalance").tune) == {"balance.relax"}
     assert not read_recipe("metabalance-ol-aux").tune
+
+
+def test_a_batch_in_shares_takes_the_same_steps(store, tmp_path):
+    """Negatives are drawn for the whole batch, so shares of it hold the same pairs."""
+    settings = [*SMALL, "network.dropout=0"]
+    weights = []
+    for shares in (1, 4):
+        out = tmp_path / str(shares)
+        run = counterpoint.train(
+            "metabalance", data=store, out=out, settings=[*settings, f"training.accumulate={shares}"]
+        )
+        weights.append(load_file(run.model / "model.safetensors"))
+    for name, whole in weights[0].items():
+        torch.testing.assert_close(weights[1][name], whole, rtol=1e-3, atol=1e-5)

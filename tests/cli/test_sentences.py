@@ -148,6 +148,7 @@ def test_two_sentences_have_a_similarity(trained):
         encoder.embed(["a", " "])
 
 
+@pytest.mark.slow
 def test_a_cross_encoder_is_trained_compared_and_asked(command, course, options, tmp_path):
     out = tmp_path / "compare"
     told = command(
@@ -175,6 +176,7 @@ def test_a_cross_encoder_is_trained_compared_and_asked(command, course, options,
     assert np.isfinite(encoder.similarity("The dog sees the cat", "The cat sees the dog"))
 
 
+@pytest.mark.slow
 def test_a_search_over_the_papers_choices(command, course, options, tmp_path):
     pytest.importorskip("optuna")
     quick = ("--set", "training.epochs=1", "--set", "sampling.share=0.2")

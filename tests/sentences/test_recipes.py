@@ -3,7 +3,10 @@
 import tomllib
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
+import counterpoint
 from counterpoint import balance
 from counterpoint.api import read_recipe
 from counterpoint.errors import UsageError
@@ -128,3 +131,22 @@ def test_a_wrong_recipe_is_one_sentence(setting, message):
 def test_keys_of_tasks_can_be_searched():
     tuned = read_recipe("minbert-final", ['tune={"task.similarity.pair" = ["cosine", "learned_cosine"]}'])
     assert tuned.tune["task.similarity.pair"] == ["cosine", "learned_cosine"]
+
+
+def test_dropout_in_heads_that_are_not_trained_changes_nothing(recipe, store, tmp_path):
+    small = recipe()
+    settings = [
+        f"encoder.name={small.encoder.name}",
+        "data.max_tokens=24",
+        "training.batch_size=8",
+        "training.precision=fp32",
+        "training.epochs=1",
+    ]
+    weights = [
+        load_file(
+            counterpoint.train(name, data=store.path, out=tmp_path / name, settings=settings).model
+            / "model.safetensors"
+        )
+        for name in ("minbert-baseline", "minbert-dropout")
+    ]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
