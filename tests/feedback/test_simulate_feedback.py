@@ -6,10 +6,14 @@ import polars as pl
 import pytest
 import torch
 
+import counterpoint
 from counterpoint.errors import UsageError
+from counterpoint.evaluation.conflicts import conflicts
+from counterpoint.evaluation.records import read_run
 from counterpoint.feedback import simulate as module
 from counterpoint.feedback.simulate import simulate
 from counterpoint.feedback.simulate_views import (
+    VIEWING,
     Law,
     draw_labels,
     draw_users,
@@ -18,6 +22,8 @@ from counterpoint.feedback.simulate_views import (
     label_names,
     logits_of,
 )
+
+from .conftest import SMALL
 
 FILE = "simulated-views.parquet"
 
@@ -163,3 +169,18 @@ def test_luck_without_conflict_is_independent():
     happened = draw_labels(np.random.default_rng(1), np.full((50_000, 2), 0.3), law)
     assert np.corrcoef(happened.T.astype(float))[0, 1] == pytest.approx(0, abs=0.02)
     assert torch.special.ndtr(torch.tensor(0.0)) == 0.5
+
+
+@pytest.mark.slow
+def test_conflict_sets_the_gradients_of_the_two_kinds_against_each_other(tmp_path):
+    rates = {}
+    for conflict in (0.0, 0.9):
+        log, store, run = (tmp_path / f"{name}-{conflict}" for name in ("log", "store", "run"))
+        options = {"tasks": 4, "heterogeneity": 0.0, "relatedness": 1.0, "conflict": conflict}
+        simulate(log, users=100, videos=60, rows=8_000, **options)
+        counterpoint.prepare(log, recipe="gradcraft", settings=SMALL, out=store)
+        counterpoint.train("gradcraft", data=store, out=run, settings=SMALL)
+        pairs = conflicts(read_run(run)).pairs.items()
+        across = [rate for pair, rate in pairs if len({label in VIEWING for label in pair}) == 2]
+        rates[conflict] = np.mean(across)
+    assert rates[0.9] > rates[0.0] + 0.1
