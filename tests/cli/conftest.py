@@ -1,6 +1,6 @@
 import io
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,15 +37,6 @@ def invoke(*arguments: object) -> Result:
 @pytest.fixture(scope="session")
 def command() -> Callable[..., Result]:
     return invoke
-
-
-@pytest.fixture(scope="session", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Prepared stores go where the tests' other files go."""
-    folder = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COUNTERPOINT_CACHE", str(folder))
-        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,15 +11,6 @@ from counterpoint.sentences.data.prepare import prepare
 from counterpoint.sentences.data.store import Store
 from counterpoint.sentences.recipe import SentencesRecipe
 from sentences.simulated import write_course
-
-
-@pytest.fixture(scope="session", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Prepared stores and floors go where the tests' other files go."""
-    folder = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COUNTERPOINT_CACHE", str(folder))
-        yield folder
 
 
 @pytest.fixture(scope="session")
