@@ -250,6 +250,26 @@ def test_validation_while_training_has_metrics_alone_and_leaves_the_mode_alone(s
         assert list(quick.per_unit) == METRICS
 
 
+def test_floors_are_ranked_once_for_several_models_on_the_same_pairs(shop, monkeypatch):
+    recipe = recipe_of()
+    first = evaluate(network_of(shop, recipe), recipe, shop, "test")
+
+    def refused(*_):
+        raise AssertionError("the floors were ranked again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluation, "floors", refused)
+        second = evaluate(network_of(shop, recipe), recipe, shop, "test")
+        with pytest.raises(AssertionError, match="ranked again"):
+            evaluate(network_of(shop, recipe), recipe, shop, "validation")
+    other = recipe_of("auxiliary")
+    masked = evaluate(network_of(shop, other), other, shop, "test")
+
+    assert second.record["floors"] == first.record["floors"]
+    assert list(second.per_unit) == list(first.per_unit)
+    assert masked.record["floors"] != first.record["floors"]
+
+
 def test_screened_users_have_the_same_metrics(shop, monkeypatch):
     model = network_of(shop, recipe_of())
     plain = evaluate(model, recipe_of(), shop, "test", with_floors=False)

@@ -1,5 +1,6 @@
 """Evaluation by user: all items ranked, the first ones against what the user bought; floors beside."""
 
+import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -62,10 +63,10 @@ def evaluate(
     if not with_floors:
         return Evaluated.of(record, metrics, {})
     bought = store.interactions("train", recipe.target)
-    rivals = {}
-    for name, rival in _rivals(store, bought).items():
-        first, _ = top_items(rival, users, masked, _DEPTH, progress=named(progress, name))
-        rivals[name] = _metrics(first, users, wanted)
+    rivals = {
+        name: _metrics(first, users, wanted)
+        for name, first in _rival_lists(store, recipe, split, users, masked, progress).items()
+    }
     hidden = len(wanted) + len(masked) - len(Interactions.union((wanted, masked)))
     record["intervals"] = intervals(metrics)
     record["floors"] = {name: _means(floor) for name, floor in rivals.items()}
@@ -104,9 +105,44 @@ def masked_pairs(recipe: BehaviorsRecipe, store: Store, split: str) -> Interacti
     return Interactions.union(left_out)
 
 
-def _rivals(store: Store, bought: Interactions) -> dict[str, Scorer]:
+_Lists = dict[str, Int[np.ndarray, "scored depth"]]
+_last_lists: dict[str, _Lists] = {}  # of the last evaluation alone, by all that they depend on
+
+
+def _rival_lists(
+    store: Store,
+    recipe: BehaviorsRecipe,
+    split: str,
+    users: Int[np.ndarray, " scored"],
+    masked: Interactions,
+    progress: Progress,
+) -> _Lists:
+    """Return the first items that each rival has for all users of a split.
+
+    No model enters into them, and they cost more than some models do: a comparison computes them once.
+    """
+    shaped_by = [
+        str(store.path.resolve()),
+        store.manifest,
+        recipe.tasks,
+        recipe.ranking.mask,
+        split,
+        len(users),
+    ]
+    depends_on = json.dumps(shaped_by)
+    if depends_on not in _last_lists:
+        lists = {
+            name: top_items(rival, users, masked, _DEPTH, progress=named(progress, name))[0]
+            for name, rival in _rivals(store).items()
+        }
+        _last_lists.clear()
+        _last_lists[depends_on] = lists
+    return _last_lists[depends_on]
+
+
+def _rivals(store: Store) -> dict[str, Scorer]:
     """Return the floors, and the truth of simulated data."""
-    rivals = floors(bought, store.item_count)
+    rivals = floors(store.interactions("train", store.target), store.item_count)
     truth = true_scorer(store)
     return rivals if truth is None else {**rivals, OPTIMUM: truth}
 
