@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from counterpoint.behaviors import evaluate as evaluation
-from counterpoint.behaviors import ranking
+from counterpoint.behaviors import ranking, workload
 from counterpoint.behaviors.data.layout import find
 from counterpoint.behaviors.data.prepare import prepare
 from counterpoint.behaviors.evaluate import evaluate, masked_pairs
@@ -16,6 +16,7 @@ from counterpoint.behaviors.simulate import simulate
 from counterpoint.behaviors.truth import copy_truth
 from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.evaluation.tables import OPTIMUM
+from counterpoint.progress import silent
 
 USERS, ITEMS = 60, 40
 METRICS = [f"{name}@{cutoff}" for cutoff in (10, 20) for name in ("ndcg", "recall", "precision")]
@@ -268,6 +269,23 @@ def test_floors_are_ranked_once_for_several_models_on_the_same_pairs(shop, monke
     assert second.record["floors"] == first.record["floors"]
     assert list(second.per_unit) == list(first.per_unit)
     assert masked.record["floors"] != first.record["floors"]
+
+
+def test_a_recipe_can_test_on_users_drawn_once(shop):
+    recipe = BehaviorsRecipe(name="shop", tasks=("buy", "click"), ranking={"test_users": 20})
+    model = network_of(shop, recipe)
+    whole = evaluate(model, recipe, shop, "test")
+    drawn = workload.evaluate(model, recipe, shop, "test", silent)
+    ranked = ~np.isnan(drawn.per_unit["ndcg@10"])
+    assert ranked.sum() == 20 < whole.record["counts"]["scored"]
+    for name in ("ndcg@10", "floor/most bought/ndcg@10"):
+        np.testing.assert_array_equal(drawn.per_unit[name][ranked], whole.per_unit[name][ranked])
+    counts = drawn.record["counts"]
+    assert counts["scored"] == 20
+    assert counts["skipped (not drawn)"] == whole.record["counts"]["scored"] - 20
+    assert "skipped (not drawn)" not in whole.record["counts"]
+    validated = workload.evaluate(model, recipe, shop, "validation", silent)
+    assert "skipped (not drawn)" not in validated.record["counts"]
 
 
 def test_screened_users_have_the_same_metrics(shop, monkeypatch):

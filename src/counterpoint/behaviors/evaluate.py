@@ -46,7 +46,7 @@ def evaluate(
         store: whose users and items it knows.
         split: the split.
         with_floors: compute floors, slices and intervals too; validation while training needs none.
-        most_users: rank for no more users than these, the same ones in every call; default: for all.
+        most_users: rank for no more users than these, the same ones in every call and for every model; default: for all.
         progress: told how many users are ranked.
 
     Raises:
@@ -55,7 +55,8 @@ def evaluate(
     """
     wanted = store.interactions(split, recipe.target)
     masked = masked_pairs(recipe, store, split)
-    users = _some(np.flatnonzero(wanted.counts()), most_users)
+    buyers = np.flatnonzero(wanted.counts())
+    users = _some(buyers, most_users)
     scorer = scorer_of(model, recipe.target, masked, _DEPTH)
     top, _ = top_items(scorer, users, masked, _DEPTH, progress=progress)
     metrics = _metrics(top, users, wanted)
@@ -74,7 +75,8 @@ def evaluate(
     record["counts"] = {
         "users": store.user_count,
         "scored": len(users),
-        f"skipped (no {recipe.target} in the split)": store.user_count - len(users),
+        f"skipped (no {recipe.target} in the split)": store.user_count - len(buyers),
+        **({"skipped (not drawn)": len(buyers) - len(users)} if len(users) < len(buyers) else {}),
         "items": store.item_count,
         f"{recipe.target} pairs of the split": len(wanted),
         "of them left out of the rankings, so never found": hidden,

@@ -58,7 +58,7 @@ class Network(Section):
 
 
 class Ranking(Section):
-    """Whom items are ranked for while training, and which items a ranking leaves out."""
+    """Whom items are ranked for, and which items a ranking leaves out."""
 
     mask: tuple[Literal["validation", "auxiliary"], ...] = Field(
         (),
@@ -67,6 +67,9 @@ class Ranking(Section):
     )
     validation_users: int | None = Field(
         None, ge=1, description="users whose rankings validate while training, drawn once; default: all"
+    )
+    test_users: int | None = Field(
+        None, ge=1, description="users whose rankings test, drawn once; default: all, as published figures do"
     )
 
 

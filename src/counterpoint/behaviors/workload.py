@@ -100,7 +100,8 @@ def evaluate(
     model: BehaviorsNetwork, recipe: BehaviorsRecipe, store: Store, split: str, progress: Progress
 ) -> Evaluated:
     """Return metrics, floors, slices and counts of a split, and the metrics of every user."""
-    return evaluate_ranking(model, recipe, store, split, progress=progress)
+    most = recipe.ranking.test_users if split == "test" else None
+    return evaluate_ranking(model, recipe, store, split, most_users=most, progress=progress)
 
 
 def submit(
