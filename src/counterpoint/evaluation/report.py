@@ -9,7 +9,8 @@ from typing import Any
 from counterpoint import ablation
 from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.evaluation import gradients, lines, mistakes, page, side_by_side, sweeps
-from counterpoint.evaluation.compare import Comparison, compare_groups, is_simulated
+from counterpoint.evaluation.compare import compare_groups, is_simulated
+from counterpoint.evaluation.compared import Comparison
 from counterpoint.evaluation.figures import Bar, Figure, bars
 from counterpoint.evaluation.page import Html
 from counterpoint.evaluation.records import Group, Run, grouped, read_run
