@@ -13,7 +13,8 @@ from counterpoint import recipe as recipes
 from counterpoint.ablation import Figure, Row, Sweep, read_ablation, written
 from counterpoint.errors import UsageError
 from counterpoint.evaluation import side_by_side
-from counterpoint.evaluation.compare import Comparison, compare_groups
+from counterpoint.evaluation.compare import compare_groups
+from counterpoint.evaluation.compared import Comparison
 from counterpoint.evaluation.figures import can_draw
 from counterpoint.evaluation.records import Group, read_run
 from counterpoint.evaluation.report import write_report

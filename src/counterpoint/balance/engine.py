@@ -6,12 +6,11 @@ A method says two things: how the losses are grouped into rows (`Balancer.rows`)
 weighs every row with, given the rows' inner products (`Balancer.solve`). Everything else is here.
 """
 
-import copy
 import reprlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, TypeVar, overload
+from typing import Any, ClassVar, overload
 
 import numpy as np
 import torch
@@ -25,13 +24,11 @@ from counterpoint.balance.gramian import Block, combine, gramians, inner_product
 from counterpoint.balance.passes import take_rows
 from counterpoint.balance.report import InParameters, Report, report
 from counterpoint.balance.rows import Aligned, Row, add_grads, align
-from counterpoint.balance.state import as_arrays, as_tensors
-
-Outcome = TypeVar("Outcome", Report, Merged)
+from counterpoint.balance.state import Stateful
 
 
 @dataclass(eq=False, repr=False)
-class Balancer:
+class Balancer(Stateful):
     """Merges the gradients of several tasks into one; every method is a subclass.
 
     A subclass is a dataclass whose fields are its options. By itself this class takes one row per task and
@@ -48,7 +45,6 @@ class Balancer:
 
     needs_target: ClassVar[bool] = False
     needs_losses: ClassVar[bool] = False
-    stateful: ClassVar[tuple[str, ...]] = ()
     whole_tables: ClassVar[bool] = False
     scales: ClassVar[bool] = True
     by_place: ClassVar[bool] = False
@@ -271,28 +267,6 @@ class Balancer:
         products = gramian.detach().cpu().double().numpy()[None]
         return torch.from_numpy(self._weights(products, self._plan(named).task_by_task(), named)[0])
 
-    def state_names(self) -> tuple[str, ...]:
-        """Return the attributes that change from step to step."""
-        return self.stateful
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return a copy of all that changes from step to step, for a checkpoint; options are not in it.
-
-        It holds plain values and tensors alone, so that `torch.load` takes it back without pickled code.
-        """
-        return {name: as_tensors(getattr(self, name)) for name in self.state_names()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned, so that training continues exactly.
-
-        Raises:
-            ValueError: the state is another method's.
-        """
-        if set(state) != set(self.state_names()):
-            raise ValueError(f"{self!r} has the state {sorted(self.state_names())}, not {sorted(state)}.")
-        for name, value in state.items():
-            setattr(self, name, as_arrays(value) if name in self.stateful else copy.deepcopy(value))
-
     def __repr__(self) -> str:
         shorten = reprlib.Repr()
         shorten.maxlevel, shorten.maxdict = 1, 100
@@ -384,23 +358,3 @@ class Balancer:
         names = checks.row_names(tasks, rows)
         values = checks.loss_values(self, losses, rows)
         return Tasks(names, checks.row(target, rows), values)
-
-    def _snapshot(self) -> dict[str, Any]:
-        """Return a copy of the state that a step changes before it knows that its gradients are finite."""
-        return {name: copy.deepcopy(getattr(self, name)) for name in self.state_names()}
-
-    def _kept_if_finite(self, step: Callable[[], Outcome]) -> Outcome:
-        """Take a step; after one that raised or was not finite, put the state back."""
-        before = self._snapshot()
-        finite = False
-        try:
-            outcome = step()
-            finite = outcome.finite
-        finally:
-            if not finite:
-                self._restore(before)
-        return outcome
-
-    def _restore(self, before: Mapping[str, Any]) -> None:
-        for name, value in before.items():
-            setattr(self, name, value)

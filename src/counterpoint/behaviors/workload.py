@@ -16,9 +16,10 @@ from counterpoint.behaviors.network import BehaviorsNetwork
 from counterpoint.behaviors.recipe import BehaviorsRecipe
 from counterpoint.behaviors.recommend import BehaviorsRecommender
 from counterpoint.errors import CounterpointError, UsageError
-from counterpoint.evaluation.tables import Evaluated
-from counterpoint.files import cached_store, read_json, write_json
+from counterpoint.evaluation.tables import Evaluated, measured
+from counterpoint.files import read_json, write_json
 from counterpoint.progress import Progress, silent
+from counterpoint.stores import is_store, opened_or_made
 from counterpoint.training.checkpoint import load_weights, save_weights
 from counterpoint.workload import Trainee
 
@@ -40,17 +41,21 @@ def prepare(
     Without ``out`` it stands in the cache, under a name that changes with the files and the settings that
     shape a store.
     """
-    if (data / "manifest.json").is_file():
+    if is_store(data):
         store = Store(data)
         store.require(recipe)
         return store
     source = find(data, format_name)
-    if out is None:
-        shaped_by = [FORMAT, source.format, recipe.data.model_dump(), recipe.tasks, on_bad_row]
-        out = cached_store(data, source.files, shaped_by)
-        if out.exists():
-            return Store(out)
-    return prepare_source(source, out, recipe.data, recipe.tasks, on_bad_row=on_bad_row, progress=progress)
+    return opened_or_made(
+        data,
+        source.files,
+        [FORMAT, source.format, recipe.data.model_dump(), recipe.tasks, on_bad_row],
+        out,
+        opened=Store,
+        made=lambda place: prepare_source(
+            source, place, recipe.data, recipe.tasks, on_bad_row=on_bad_row, progress=progress
+        ),
+    )
 
 
 def trainee(recipe: BehaviorsRecipe, store: Store, progress: Progress = silent) -> Trainee:
@@ -62,7 +67,7 @@ def trainee(recipe: BehaviorsRecipe, store: Store, progress: Progress = silent) 
     def validate() -> dict[str, float]:
         most = recipe.ranking.validation_users
         evaluated = evaluate_ranking(model, recipe, store, "validation", with_floors=False, most_users=most)
-        return {name: value for name, value in evaluated.record["metrics"].items() if value is not None}
+        return measured(evaluated.record)
 
     def save(folder: Path) -> None:
         save_weights(model, folder / "model.safetensors")

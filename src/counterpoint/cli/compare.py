@@ -50,7 +50,7 @@ def compare(
     from counterpoint.evaluation.tables import metric_names, overall, terminal_table
     from counterpoint.experiment import compare as run
 
-    with show.progress(interrupted="the same command goes on where it stopped") as progress:
+    with show.resumable() as progress:
         found = run(
             recipes or [],
             data=data,

@@ -26,3 +26,12 @@ OnBadRow = Annotated[
     typer.Option(help="stop at the first malformed row, or skip: set them aside in a file, counted."),
 ]
 Json = Annotated[Path | None, typer.Option(help="Also write the result as JSON to this file.")]
+
+SimulatedFolder = Annotated[Path, typer.Option(help="The folder to write.")]
+Readers = Annotated[int, typer.Option(help="Readers.")]
+Articles = Annotated[int, typer.Option(help="Articles.")]
+CategoryStrength = Annotated[float, typer.Option(help="How much categories drive clicks.")]
+Users = Annotated[int, typer.Option(help="Users.")]
+Days = Annotated[int, typer.Option(help="Days.")]
+SimulationSeed = Annotated[int, typer.Option(help="Seed of every random choice.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from counterpoint.errors import CounterpointError
 from counterpoint.progress import Progress
@@ -26,6 +26,11 @@ def progress(*, interrupted: str = "nothing half-written was left behind") -> It
             yield _lines()
     except KeyboardInterrupt:
         raise CounterpointError(f"interrupted; {interrupted}.") from None
+
+
+def resumable() -> AbstractContextManager[Progress]:
+    """Return a progress function, as `progress` does, for a command that finds its own unfinished work."""
+    return progress(interrupted="the same command goes on where it stopped")
 
 
 @contextmanager

@@ -1,12 +1,15 @@
 """``counterpoint simulate``."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from counterpoint.cli import show
+from counterpoint.cli import options, show
 from counterpoint.errors import UsageError
+from counterpoint.progress import Progress
+from counterpoint.simulation import Simulation
 
 simulate = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Write simulated data whose truth is known."
@@ -20,13 +23,13 @@ def _simulate() -> None:
 
 @simulate.command()
 def news(
-    out: Annotated[Path, typer.Option(help="The folder to write.")],
-    readers: Annotated[int, typer.Option(help="Readers.")] = 2_000,
-    articles: Annotated[int, typer.Option(help="Articles.")] = 1_000,
-    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+    out: options.SimulatedFolder,
+    readers: options.Readers = 2_000,
+    articles: options.Articles = 1_000,
+    seed: options.SimulationSeed = 0,
     days: Annotated[int, typer.Option(help="Days; the last one tests, the one before validates.")] = 6,
-    category_strength: Annotated[float, typer.Option(help="How much categories drive clicks.")] = 1.0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    category_strength: options.CategoryStrength = 1.0,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Write a simulated news site in MIND's format, with the true click probabilities beside it.
 
@@ -34,8 +37,8 @@ def news(
     """
     from counterpoint.news.simulate import simulate as write
 
-    with show.progress() as progress:
-        simulation = write(
+    _write(
+        lambda progress: write(
             out,
             readers=readers,
             articles=articles,
@@ -45,24 +48,24 @@ def news(
             overwrite=overwrite,
             progress=lambda done, total: progress("simulating readers", done, total),
         )
-    _tell(simulation.folder, simulation.counts)
+    )
 
 
 @simulate.command()
 def ebnerd(
     context: typer.Context,
-    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    out: options.SimulatedFolder,
     like: Annotated[
         Path | None, typer.Option(help="A real bundle without articles: simulate only those, for its ids.")
     ] = None,
-    readers: Annotated[int, typer.Option(help="Readers.")] = 1_500,
-    articles: Annotated[int, typer.Option(help="Articles.")] = 800,
-    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+    readers: options.Readers = 1_500,
+    articles: options.Articles = 800,
+    seed: options.SimulationSeed = 0,
     days: Annotated[int, typer.Option(help="Days; the last quarter is the validation folder.")] = 8,
     test_impressions: Annotated[int, typer.Option(help="Impressions of a test folder without clicks.")] = 0,
-    category_strength: Annotated[float, typer.Option(help="How much categories drive clicks.")] = 1.0,
+    category_strength: options.CategoryStrength = 1.0,
     sentiment_strength: Annotated[float, typer.Option(help="How much the titles' sentiment does.")] = 1.0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Write a simulated EB-NeRD bundle, or simulated articles for a real one that has none.
 
@@ -73,39 +76,44 @@ def ebnerd(
     """
     from counterpoint.news.simulate_ebnerd import simulate_articles_like, simulate_ebnerd
 
-    with show.progress() as progress:
-        if like is None:
-            simulation = simulate_ebnerd(
-                out,
-                readers=readers,
-                articles=articles,
-                seed=seed,
-                days=days,
-                test_impressions=test_impressions,
-                category_strength=category_strength,
-                sentiment_strength=sentiment_strength,
-                overwrite=overwrite,
-                progress=progress,
+    if like is not None:
+        bundle = like
+        _must_be_default(context, {"like", "out", "seed", "overwrite"})
+        _write(
+            lambda progress: simulate_articles_like(
+                bundle, out, seed=seed, overwrite=overwrite, progress=progress
             )
-        else:
-            _must_be_default(context, {"like", "out", "seed", "overwrite"})
-            simulation = simulate_articles_like(like, out, seed=seed, overwrite=overwrite, progress=progress)
-    _tell(simulation.folder, simulation.counts)
+        )
+        return
+    _write(
+        lambda progress: simulate_ebnerd(
+            out,
+            readers=readers,
+            articles=articles,
+            seed=seed,
+            days=days,
+            test_impressions=test_impressions,
+            category_strength=category_strength,
+            sentiment_strength=sentiment_strength,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    )
 
 
 @simulate.command()
 def behaviors(
-    out: Annotated[Path, typer.Option(help="The folder to write.")],
-    users: Annotated[int, typer.Option(help="Users.")] = 2_000,
+    out: options.SimulatedFolder,
+    users: options.Users = 2_000,
     items: Annotated[int, typer.Option(help="Items.")] = 1_500,
-    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
-    days: Annotated[int, typer.Option(help="Days.")] = 14,
+    seed: options.SimulationSeed = 0,
+    days: options.Days = 14,
     interactions_per_user: Annotated[float, typer.Option(help="Mean number of rows of a user.")] = 120.0,
     click_relevance: Annotated[
         float,
         typer.Option(help="1: clicks come from the taste that purchases come from; 0: from another one."),
     ] = 0.5,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Write a simulated shop's log of clicks, favourites, carts and buys, with the truth beside it.
 
@@ -115,8 +123,8 @@ def behaviors(
     """
     from counterpoint.behaviors.simulate import simulate as write
 
-    with show.progress() as progress:
-        simulation = write(
+    _write(
+        lambda progress: write(
             out,
             users=users,
             items=items,
@@ -127,18 +135,18 @@ def behaviors(
             overwrite=overwrite,
             progress=progress,
         )
-    _tell(simulation.folder, simulation.counts)
+    )
 
 
 @simulate.command()
 def feedback(
-    out: Annotated[Path, typer.Option(help="The folder to write.")],
-    users: Annotated[int, typer.Option(help="Users.")] = 2_000,
+    out: options.SimulatedFolder,
+    users: options.Users = 2_000,
     videos: Annotated[int, typer.Option(help="Videos.")] = 1_500,
     rows: Annotated[int, typer.Option(help="Views, on average.")] = 100_000,
     tasks: Annotated[int, typer.Option(help="Labels, from 2 to 8: half about watching, half engaging.")] = 6,
-    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
-    days: Annotated[int, typer.Option(help="Days.")] = 14,
+    seed: options.SimulationSeed = 0,
+    days: options.Days = 14,
     relatedness: Annotated[
         float,
         typer.Option(help="Of the reasons to watch and to engage: 1 the same, 0 unrelated, -1 opposite."),
@@ -149,7 +157,7 @@ def feedback(
     heterogeneity: Annotated[
         float, typer.Option(help="Of the labels' rates: 0 all are 0.4, 1 they fall to 0.008.")
     ] = 0.7,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Write a simulated log of short videos with several labels a view and their true probabilities.
 
@@ -157,8 +165,8 @@ def feedback(
     """
     from counterpoint.feedback.simulate import simulate as write
 
-    with show.progress() as progress:
-        simulation = write(
+    _write(
+        lambda progress: write(
             out,
             users=users,
             videos=videos,
@@ -172,7 +180,16 @@ def feedback(
             overwrite=overwrite,
             progress=progress,
         )
-    _tell(simulation.folder, simulation.counts)
+    )
+
+
+def _write(simulation: Callable[[Progress], Simulation]) -> None:
+    """Simulate under a progress bar and tell what was written."""
+    with show.progress() as progress:
+        written = simulation(progress)
+    for name, count in written.counts.items():
+        print(f"{count:>12,}  {name}")
+    show.say(f"simulated data: {written.folder}")
 
 
 def _must_be_default(context: typer.Context, allowed: set[str]) -> None:
@@ -182,9 +199,3 @@ def _must_be_default(context: typer.Context, allowed: set[str]) -> None:
         if name not in allowed and source is not None and source.name == "COMMANDLINE":
             option = name.replace("_", "-")
             raise UsageError(f"--{option}: of no use with --like, whose logs are given; leave it out.")
-
-
-def _tell(folder: Path, counts: dict[str, int]) -> None:
-    for name, count in counts.items():
-        print(f"{count:>12,}  {name}")
-    show.say(f"simulated data: {folder}")

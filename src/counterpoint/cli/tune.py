@@ -34,7 +34,7 @@ def tune(
     from counterpoint.evaluation.side_by_side import terminal
     from counterpoint.search import tune as run
 
-    with show.progress(interrupted="the same command goes on where it stopped") as progress:
+    with show.resumable() as progress:
         found = run(
             recipe,
             data=data,

@@ -82,6 +82,10 @@ class Group:
     label: str
     runs: Sequence[Run]
 
+    def name_of(self, run: Run) -> str:
+        """Return what tells one of the runs from all others of a report."""
+        return self.label if len(self.runs) == 1 else f"{self.label}, seed {run.seed}"
+
 
 def read_run(folder: Path) -> Run:
     """Read the files of a run folder that are there.

@@ -8,10 +8,10 @@ from typing import Any
 
 from counterpoint import ablation
 from counterpoint.errors import CounterpointError, UsageError
-from counterpoint.evaluation import lines, mistakes, page, side_by_side, sweeps
-from counterpoint.evaluation.compare import Comparison, compare_groups, is_simulated
-from counterpoint.evaluation.conflicts import hurt_grid, pair_grid
-from counterpoint.evaluation.figures import Bar, Figure, bars, conflicts, curves, smoothed
+from counterpoint.evaluation import gradients, lines, mistakes, page, side_by_side, sweeps
+from counterpoint.evaluation.compare import compare_groups, is_simulated
+from counterpoint.evaluation.compared import Comparison
+from counterpoint.evaluation.figures import Bar, Figure, bars
 from counterpoint.evaluation.page import Html
 from counterpoint.evaluation.records import Group, Run, grouped, read_run
 from counterpoint.evaluation.sweeps import Swept
@@ -30,8 +30,6 @@ from counterpoint.evaluation.tables import (
     unit_of,
 )
 from counterpoint.files import new_file
-
-_PAIRS = 6  # cosine charts of one run: with eight tasks there are 28 pairs
 
 
 @dataclass(frozen=True)
@@ -102,10 +100,7 @@ def write_report(
         *mistakes.sections(groups),
         page.section("Losses", page.figures(lines.losses(groups))),
         page.section("Validation", page.figures(lines.validation(groups))),
-        _balance(groups),
-        side_by_side.section(hurt_grid(groups)),
-        *(side_by_side.section(pair_grid(group)) for group in groups),
-        _layers(groups),
+        *gradients.sections(groups),
         _counts(groups),
         _recipes(groups),
         page.section("Runs", page.facts(_run_facts(groups))),
@@ -171,7 +166,7 @@ def _warnings(groups: Sequence[Group]) -> Html:
     sentences = []
     for group in groups:
         for run in group.runs:
-            origin = f"{_run_label(group, run)}, " if len(groups) > 1 or len(group.runs) > 1 else ""
+            origin = f"{group.name_of(run)}, " if len(groups) > 1 or len(group.runs) > 1 else ""
             for split, evaluation in run.evaluations.items():
                 own = [*evaluation.get("warnings", []), *floor_warnings(evaluation)]
                 sentences += [f"{origin}{split}: {sentence}" for sentence in own]
@@ -328,61 +323,6 @@ def _size(value: Value | None) -> str:
     return f"{value.mean:,.0f}" if value else "—"
 
 
-def _balance(groups: Sequence[Group]) -> Html:
-    """How the gradients got on: the charts of one run of each recipe, and the conflict rate of all."""
-    drawn: list[Figure] = []
-    for group in groups:
-        run = group.runs[0]
-        prefix = f"{_run_label(group, run)}: " if len(groups) > 1 else ""
-        cosines = run.balance.get("cosines", {})
-        drawn += [
-            conflicts(f"{prefix}{pair.replace('|', ' and ')}", cosines[pair])
-            for pair in _telling_pairs(list(cosines))
-        ]
-        for field, title in (("norms", "gradient norms"), ("weights", "weights of the gradients")):
-            named = [(name, smoothed(series)) for name, series in run.balance.get(field, {}).items()]
-            if named:
-                drawn.append(curves(prefix + title, named, logarithmic=field == "norms"))
-    rates = [
-        (group.label, smoothed(run.balance["conflict_rate"][""]))
-        for group in groups
-        for run in group.runs
-        if "conflict_rate" in run.balance
-    ]
-    if rates:
-        drawn.append(curves("share of pairs in conflict, moving mean", rates, percent=True))
-    return page.section("Gradients", page.figures(drawn))
-
-
-def _layers(groups: Sequence[Group]) -> Html:
-    """The gradients' norms in every layer, of the first run of each recipe that looked at them apart."""
-    drawn = []
-    for group in groups:
-        run = next((run for run in group.runs if "layer_norms" in run.balance), None)
-        if run is not None:
-            drawn.append((_run_label(group, run), page.figures(lines.layers(run))))
-    if not drawn:
-        return Html("")
-    note = (
-        "Norms of the tasks' gradients, moving mean of the steps at which they were taken apart; as merged: "
-        "times the weight that the method gave them."
-    )
-    charts = (
-        [drawn[0][1]]
-        if len(groups) == 1
-        else [
-            page.element("details", page.element("summary", page.text(label)), figures)
-            for label, figures in drawn
-        ]
-    )
-    return page.section("Gradients by layer", *charts, page.element("p", page.text(note), class_="note"))
-
-
-def _telling_pairs(pairs: Sequence[str]) -> Sequence[str]:
-    """The target against all auxiliaries merged, where it was recorded; otherwise the first pairs."""
-    return [pair for pair in pairs if "+" in pair] or pairs[:_PAIRS]
-
-
 def _counts(groups: Sequence[Group]) -> Html:
     counted = {}
     for group in groups:
@@ -415,7 +355,7 @@ def _recipes(groups: Sequence[Group]) -> Html:
 def _run_facts(groups: Sequence[Group]) -> dict[str, dict[str, object]]:
     apart = {"format", "name", "store"}
     return {
-        _run_label(group, run): {name: value for name, value in run.facts.items() if name not in apart}
+        group.name_of(run): {name: value for name, value in run.facts.items() if name not in apart}
         for group in groups
         for run in group.runs
     }
@@ -434,7 +374,3 @@ def _state(run: Run) -> str:
         run.facts.get("status"),
     ]
     return ", ".join(fact for fact in facts if fact)
-
-
-def _run_label(group: Group, run: Run) -> str:
-    return group.label if len(group.runs) == 1 else f"{group.label}, seed {run.seed}"

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from counterpoint.evaluation import page
-from counterpoint.evaluation.compare import Comparison, Contender, Difference
+from counterpoint.evaluation.compared import Comparison, Contender, Difference
 from counterpoint.evaluation.improvement import Gain
 from counterpoint.evaluation.page import Html
 from counterpoint.evaluation.significance import Interval

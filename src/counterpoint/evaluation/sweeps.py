@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from counterpoint.ablation import written
-from counterpoint.evaluation.compare import Comparison, Contender
+from counterpoint.evaluation.compared import Comparison, Contender
 from counterpoint.evaluation.figures import Figure, Point, sweep
 from counterpoint.evaluation.tables import metric_names, overall
 

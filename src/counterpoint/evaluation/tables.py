@@ -88,6 +88,11 @@ class Evaluated:
         return cls(record, {**metrics, **beside})
 
 
+def measured(evaluation: Evaluation) -> dict[str, float]:
+    """Return the metrics of the model that the split could give."""
+    return {name: value for name, value in evaluation["metrics"].items() if value is not None}
+
+
 class Kind(Enum):
     """What a row of a table stands for."""
 

@@ -8,7 +8,7 @@ from typing import Literal, NoReturn
 import torch
 
 from counterpoint.errors import CounterpointError, UsageError
-from counterpoint.evaluation.tables import Evaluated
+from counterpoint.evaluation.tables import Evaluated, measured
 from counterpoint.feedback.batches import TrainingBatches
 from counterpoint.feedback.data.fitted import Fitted
 from counterpoint.feedback.data.layout import find
@@ -23,8 +23,9 @@ from counterpoint.feedback.recommend import FeedbackRecommender
 from counterpoint.feedback.schema import Schema
 from counterpoint.feedback.scoring import Model
 from counterpoint.feedback.separate import SeparateNetworks
-from counterpoint.files import cached_store, read_json, write_json
+from counterpoint.files import read_json, write_json
 from counterpoint.progress import Progress
+from counterpoint.stores import is_store, opened_or_made
 from counterpoint.training.checkpoint import load_weights, save_weights
 from counterpoint.workload import Trainee
 
@@ -49,28 +50,31 @@ def prepare(
     Without ``out`` the store stands in the cache, under a name that changes with the files and the settings
     that shape it.
     """
-    if (data / "manifest.json").is_file():
+    if is_store(data):
         store = Store(data)
         store.require(recipe)
         return store
     source = find(data, format_name)
     fitted = Fitted.load(model / "fitted") if model is not None else None
-    if out is None:
-        shaped_by = [
-            FORMAT,
-            source.format.name,
-            recipe.data.model_dump(),
-            recipe.columns.model_dump(),
-            recipe.labels,
-            on_bad_row,
-            fitted and fitted.digest,
-        ]
-        out = cached_store(data, source.files, shaped_by)
-        if out.exists():
-            store = Store(out)
-            store.require(recipe)
-            return store
-    store = prepare_source(source, out, recipe, fitted=fitted, on_bad_row=on_bad_row, progress=progress)
+    shaped_by = [
+        FORMAT,
+        source.format.name,
+        recipe.data.model_dump(),
+        recipe.columns.model_dump(),
+        recipe.labels,
+        on_bad_row,
+        fitted and fitted.digest,
+    ]
+    store = opened_or_made(
+        data,
+        source.files,
+        shaped_by,
+        out,
+        opened=Store,
+        made=lambda place: prepare_source(
+            source, place, recipe, fitted=fitted, on_bad_row=on_bad_row, progress=progress
+        ),
+    )
     store.require(recipe)
     return store
 
@@ -88,7 +92,7 @@ def trainee(recipe: FeedbackRecipe, store: Store) -> Trainee:
 
     def validate() -> dict[str, float]:
         evaluated = evaluate_labels(model, recipe, store, "validation", with_floors=False)
-        metrics = {name: value for name, value in evaluated.record["metrics"].items() if value is not None}
+        metrics = measured(evaluated.record)
         if isinstance(model, SeparateNetworks):
             # What decides is what is kept: it rises as long as any of the networks gets better.
             best = model.keep_better({task: metrics[f"{task}/auc"] for task in schema.labels})

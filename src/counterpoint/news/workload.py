@@ -14,8 +14,8 @@ from counterpoint.encoders.pretrained import PretrainedEncoder, load_tokenizer
 from counterpoint.encoders.tokens import Texts
 from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.evaluation.submission import Submission
-from counterpoint.evaluation.tables import Evaluated
-from counterpoint.files import cache_folder, cached_store, read_json, write_json
+from counterpoint.evaluation.tables import Evaluated, measured
+from counterpoint.files import cache_folder, read_json, write_json
 from counterpoint.news.batches import TrainingBatches
 from counterpoint.news.data.layout import find
 from counterpoint.news.data.prepare import prepare as prepare_source
@@ -30,6 +30,7 @@ from counterpoint.news.recipe import NewsRecipe
 from counterpoint.news.recommend import NewsRecommender
 from counterpoint.news.submit import write_submission
 from counterpoint.progress import Progress, silent
+from counterpoint.stores import is_store, opened_or_made
 from counterpoint.training.checkpoint import load_weights, save_weights
 from counterpoint.workload import Trainee
 
@@ -54,7 +55,7 @@ def prepare(
     """
     tokenizer = tokenizer_of(recipe.encoder) if model is None else load_tokenizer(str(model / "encoder"))
     shape = recipe.data
-    if (data / "manifest.json").is_file():
+    if is_store(data):
         store = Store(data)
         store.require(
             tokenizer.fingerprint,
@@ -73,13 +74,18 @@ def prepare(
         "validation_days": shape.validation_days,
         "test_days": shape.test_days,
     }
-    if out is None:
-        shaped_by = {**settings, "tokenizer": tokenizer.fingerprint, "on_bad_row": on_bad_row}
-        out = cached_store(data, source.files, [FORMAT, source.format.name, shaped_by])
-        if out.exists():
-            return _fitting(Store(out), recipe)
-    made = prepare_source(source, out, tokenizer, **settings, on_bad_row=on_bad_row, progress=progress)
-    return _fitting(made, recipe)
+    shaped_by = {**settings, "tokenizer": tokenizer.fingerprint, "on_bad_row": on_bad_row}
+    store = opened_or_made(
+        data,
+        source.files,
+        [FORMAT, source.format.name, shaped_by],
+        out,
+        opened=Store,
+        made=lambda place: prepare_source(
+            source, place, tokenizer, **settings, on_bad_row=on_bad_row, progress=progress
+        ),
+    )
+    return _fitting(store, recipe)
 
 
 def trainee(recipe: NewsRecipe, store: Store, progress: Progress = silent) -> Trainee:
@@ -93,7 +99,7 @@ def trainee(recipe: NewsRecipe, store: Store, progress: Progress = silent) -> Tr
 
     def validate() -> dict[str, float]:
         outcome = evaluate_ranking(model, recipe, store, "validation", features=features, with_floors=False)
-        return {name: value for name, value in outcome.record["metrics"].items() if value is not None}
+        return measured(outcome.record)
 
     def save(folder: Path) -> None:
         save_model(model, recipe, store, folder)

@@ -8,8 +8,8 @@ import torch
 from counterpoint.encoders.pretrained import load_tokenizer
 from counterpoint.errors import CounterpointError
 from counterpoint.evaluation.submission import Submission
-from counterpoint.evaluation.tables import Evaluated
-from counterpoint.files import cached_store, read_json, write_json
+from counterpoint.evaluation.tables import Evaluated, measured
+from counterpoint.files import read_json, write_json
 from counterpoint.progress import Progress, silent
 from counterpoint.sentences.batches import TrainingBatches
 from counterpoint.sentences.data.layout import all_files, find
@@ -22,6 +22,7 @@ from counterpoint.sentences.evaluate import evaluate as evaluate_answers
 from counterpoint.sentences.model import SentenceModel, fresh, saved
 from counterpoint.sentences.recipe import SentencesRecipe
 from counterpoint.sentences.submit import write_submission
+from counterpoint.stores import is_store, opened_or_made
 from counterpoint.training.checkpoint import load_weights, save_weights
 from counterpoint.workload import Trainee
 
@@ -50,23 +51,24 @@ def prepare(
         if model is None
         else load_tokenizer(str(model / "encoder"))
     )
-    if (data / "manifest.json").is_file():
+    if is_store(data):
         store = Store(data)
         store.require(recipe, tokenizer)
         return store
     files = find(data, recipe, format_name)
-    if out is None:
-        tasks = {
-            name: recipe.task[name].model_dump(include={"texts", "label", "classes", "scores"})
-            for name in files
-        }
-        settings = recipe.data.model_dump(include=set(SHAPING))
-        shaped_by = [FORMAT, tokenizer.fingerprint, settings, tasks, on_bad_row]
-        out = cached_store(data, all_files(files), shaped_by)
-        if out.exists():
-            return Store(out)
-    return prepare_files(
-        files, out, tokenizer, recipe.data, recipe.task, on_bad_row=on_bad_row, progress=progress
+    settings = recipe.data.model_dump(include=set(SHAPING))
+    tasks = {
+        name: recipe.task[name].model_dump(include={"texts", "label", "classes", "scores"}) for name in files
+    }
+    return opened_or_made(
+        data,
+        all_files(files),
+        [FORMAT, tokenizer.fingerprint, settings, tasks, on_bad_row],
+        out,
+        opened=Store,
+        made=lambda place: prepare_files(
+            files, place, tokenizer, recipe.data, recipe.task, on_bad_row=on_bad_row, progress=progress
+        ),
     )
 
 
@@ -81,7 +83,7 @@ def trainee(recipe: SentencesRecipe, store: Store, progress: Progress = silent) 
 
     def validate() -> dict[str, float]:
         evaluated = evaluate_answers(model, recipe, store, "validation", with_floors=False)
-        return {name: value for name, value in evaluated.record["metrics"].items() if value is not None}
+        return measured(evaluated.record)
 
     def save(folder: Path) -> None:
         save_model(model, recipe, folder)

@@ -12,7 +12,14 @@ from jaxtyping import Int
 
 from counterpoint.behaviors.recipe import BehaviorsRecipe
 from counterpoint.errors import CounterpointError, UsageError, nearest
-from counterpoint.stores import map_array, read_manifest, read_table
+from counterpoint.stores import (
+    map_array,
+    read_manifest,
+    read_table,
+    refuse_missing_task,
+    refuse_other_settings,
+    refuse_unknown_split,
+)
 
 FORMAT = 1
 SPLITS = ("train", "validation", "test")
@@ -104,19 +111,13 @@ class Store:
                 "prepare the data again or put the other first in tasks."
             )
         for task in recipe.tasks:
-            if task not in self.behaviours:
-                raise CounterpointError(
-                    f"{self.path}: prepared with {', '.join(self.behaviours)}, the recipe has the task "
-                    f"{task!r}{nearest(task, self.behaviours)}; prepare the data again or leave it out of "
-                    "tasks."
-                )
-        for name, made_with in self.manifest["settings"].items():
-            asked = getattr(recipe.data, name)
-            if asked != made_with:
-                raise CounterpointError(
-                    f"{self.path}: prepared with data.{name} = {made_with}, the recipe has {asked}; prepare "
-                    f"the data again or set data.{name}."
-                )
+            refuse_missing_task(self.path, task, self.behaviours)
+        settings = self.manifest["settings"]
+        refuse_other_settings(
+            self.path,
+            {f"data.{name}": made_with for name, made_with in settings.items()},
+            {f"data.{name}": getattr(recipe.data, name) for name in settings},
+        )
 
     @property
     def counts(self) -> dict[str, int]:
@@ -151,10 +152,7 @@ class Store:
             UsageError: there is no such split, or no such behaviour in it.
             CounterpointError: an array is missing or cut short.
         """
-        if split not in SPLITS:
-            raise UsageError(
-                f"no split is called {split!r}{nearest(split, SPLITS)}; known: {', '.join(SPLITS)}."
-            )
+        refuse_unknown_split(split, SPLITS)
         held = self.behaviours if split == "train" else (self.target,)
         if behaviour not in held:
             raise UsageError(

@@ -9,12 +9,19 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int, Shaped, UInt8
 
-from counterpoint.errors import CounterpointError, UsageError, nearest
+from counterpoint.errors import CounterpointError
 from counterpoint.feedback.data.fitted import Fitted
 from counterpoint.feedback.data.splits import SPLITS
 from counterpoint.feedback.recipe import FeedbackRecipe
 from counterpoint.feedback.schema import Schema
-from counterpoint.stores import map_array, read_manifest, read_table
+from counterpoint.stores import (
+    map_array,
+    read_manifest,
+    read_table,
+    refuse_missing_task,
+    refuse_other_settings,
+    refuse_unknown_split,
+)
 
 FORMAT = 1
 
@@ -73,12 +80,7 @@ class Store:
             CounterpointError: a task, a label rule, a column or a setting differs.
         """
         for task in recipe.tasks:
-            if task not in self.schema.labels:
-                raise CounterpointError(
-                    f"{self.path}: prepared with the labels {', '.join(self.schema.labels)}, the recipe has "
-                    f"the task {task!r}{nearest(task, self.schema.labels)}; prepare the data again or leave "
-                    "it out of tasks."
-                )
+            refuse_missing_task(self.path, task, self.schema.labels, "the labels ")
         made_with = {
             "labels": self.manifest["labels"],
             **{f"columns.{role}": value for role, value in self.manifest["columns"].items()},
@@ -93,12 +95,9 @@ class Store:
             **columns,
             **{f"data.{name}": value for name, value in recipe.data.model_dump().items()},
         }
-        for key, value in asked.items():
-            if key in made_with and (made_with[key] or "") != (value or ""):
-                raise CounterpointError(
-                    f"{self.path}: prepared with {key} = {made_with[key]}, the recipe has {value}; prepare "
-                    f"the data again or set {key}."
-                )
+        # A column that is not named may be None or empty; both say the same.
+        told = {key: value for key, value in asked.items() if value or made_with.get(key)}
+        refuse_other_settings(self.path, made_with, told)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -141,10 +140,7 @@ class Store:
             UsageError: there is no such split.
             CounterpointError: an array is missing or cut short, or an id lies beyond its vocabulary.
         """
-        if split not in SPLITS:
-            raise UsageError(
-                f"no split is called {split!r}{nearest(split, SPLITS)}; known: {', '.join(SPLITS)}."
-            )
+        refuse_unknown_split(split, SPLITS)
         if split not in self._opened:
             self._opened[split] = self._open(split)
         return self._opened[split]

@@ -10,8 +10,8 @@ import polars as pl
 from jaxtyping import Bool, Float, Float32, Int, Shaped, UInt64
 
 from counterpoint.arrays import gather, ranges
-from counterpoint.errors import CounterpointError, UsageError, nearest
-from counterpoint.stores import map_array, read_manifest, read_table
+from counterpoint.errors import CounterpointError
+from counterpoint.stores import map_array, read_manifest, read_table, refuse_unknown_split
 from counterpoint.tasks.classification import IGNORE
 
 FORMAT = 2
@@ -224,10 +224,7 @@ class Store:
             UsageError: there are no splits of that name.
             CounterpointError: the store has nothing in that split.
         """
-        if name not in SPLITS:
-            raise UsageError(
-                f"no split is called {name!r}{nearest(name, SPLITS)}; known: {', '.join(SPLITS)}."
-            )
+        refuse_unknown_split(name, SPLITS)
         if not self.manifest["splits"][name]:
             filled = ", ".join(split for split in SPLITS if self.manifest["splits"][split])
             raise CounterpointError(f"{self.path}: no impressions in split {name!r}; choose among {filled}.")

@@ -100,17 +100,43 @@ class Task(Protocol):
 
 
 @dataclass(frozen=True)
-class TitleClass:
-    """A class for each title.
+class _OfTitles:
+    """What is learned of each title by itself, from its vector.
 
     Attributes:
         name: of the task and of its section in the recipe.
-        field: the store's labels, from the recipe.
     """
 
     name: str
-    field: Callable[[NewsRecipe], str]
     of_histories = False
+
+    def loss(self, head: nn.Module, view: View, labels: Tensor) -> Float[Tensor, ""]:
+        """Return the head's mean loss over the titles that have a label."""
+        assert isinstance(head, Classification | Regression)
+        return head.loss(view.titles, labels)
+
+    def predict(self, head: nn.Module, view: View) -> Shaped[np.ndarray, " titles"]:
+        """Return the most likely class, or the score, of each title."""
+        assert isinstance(head, Classification | Regression)
+        return head.predict(view.titles).cpu().numpy()
+
+    def _seen(
+        self, labels: Shaped[np.ndarray, " seen"], unknown: float, recipe: NewsRecipe, drawn: Drawn
+    ) -> Shaped[Tensor, " seen"]:
+        """Return the labels of a batch's articles, ``unknown`` for those that the task does not see."""
+        labels[drawn.left_out(_section(recipe, self.name).articles)] = unknown
+        return torch.from_numpy(labels)
+
+
+@dataclass(frozen=True)
+class TitleClass(_OfTitles):
+    """A class for each title.
+
+    Attributes:
+        field: the store's labels, from the recipe.
+    """
+
+    field: Callable[[NewsRecipe], str]
 
     def head(self, recipe: NewsRecipe, labels: Labels, title_size: int, article_size: int) -> nn.Module:
         """Return a classifier of as many classes as there are names."""
@@ -124,18 +150,7 @@ class TitleClass:
     def labels(self, store: Store, recipe: NewsRecipe, drawn: Drawn) -> Int[Tensor, " seen"]:
         """Return the class of each article, -100 where it has none or the task does not see it."""
         classes = np.asarray(store.labels_of(self.field(recipe))[drawn.articles], dtype=np.int64)
-        classes[drawn.left_out(_section(recipe, self.name).articles)] = IGNORE
-        return torch.from_numpy(classes)
-
-    def loss(self, head: nn.Module, view: View, labels: Tensor) -> Float[Tensor, ""]:
-        """Return the mean cross-entropy."""
-        assert isinstance(head, Classification)
-        return head.loss(view.titles, labels)
-
-    def predict(self, head: nn.Module, view: View) -> Int[np.ndarray, " titles"]:
-        """Return the most likely classes."""
-        assert isinstance(head, Classification)
-        return head.predict(view.titles).cpu().numpy()
+        return self._seen(classes, IGNORE, recipe, drawn)
 
     def metrics(
         self,
@@ -149,11 +164,8 @@ class TitleClass:
 
 
 @dataclass(frozen=True)
-class TitleScore:
+class TitleScore(_OfTitles):
     """The sentiment score of each title, from -1 to 1."""
-
-    name: str
-    of_histories = False
 
     def head(self, recipe: NewsRecipe, labels: Labels, title_size: int, article_size: int) -> nn.Module:
         """Return a regression."""
@@ -169,18 +181,7 @@ class TitleScore:
     def labels(self, store: Store, recipe: NewsRecipe, drawn: Drawn) -> Float[Tensor, " seen"]:
         """Return the score of each article, NaN where it has none or the task does not see it."""
         scores = np.array(store.sentiment_scores()[drawn.articles], dtype=np.float32)
-        scores[drawn.left_out(_section(recipe, self.name).articles)] = np.nan
-        return torch.from_numpy(scores)
-
-    def loss(self, head: nn.Module, view: View, labels: Tensor) -> Float[Tensor, ""]:
-        """Return the mean squared error."""
-        assert isinstance(head, Regression)
-        return head.loss(view.titles, labels)
-
-    def predict(self, head: nn.Module, view: View) -> Float[np.ndarray, " titles"]:
-        """Return the scores."""
-        assert isinstance(head, Regression)
-        return head.predict(view.titles).cpu().numpy()
+        return self._seen(scores, np.nan, recipe, drawn)
 
     def metrics(
         self,

@@ -10,9 +10,16 @@ from jaxtyping import Float, Int
 
 from counterpoint.arrays import gather
 from counterpoint.encoders.tokens import Frame, Tokenizer
-from counterpoint.errors import CounterpointError, UsageError, nearest
+from counterpoint.errors import CounterpointError
 from counterpoint.sentences.recipe import SentencesRecipe, Task
-from counterpoint.stores import map_array, read_manifest, read_table
+from counterpoint.stores import (
+    map_array,
+    read_manifest,
+    read_table,
+    refuse_missing_task,
+    refuse_other_settings,
+    refuse_unknown_split,
+)
 
 FORMAT = 1
 SPLITS = ("train", "validation", "test", "unlabelled")
@@ -77,23 +84,18 @@ class Store:
                 "prepare the data again or set encoder.name."
             )
         for name in recipe.tasks:
-            if name not in self.tasks:
-                raise CounterpointError(
-                    f"{self.path}: prepared with {', '.join(self.tasks)}, the recipe has the task {name!r}"
-                    f"{nearest(name, self.tasks)}; prepare the data again or leave it out of tasks."
-                )
+            refuse_missing_task(self.path, name, self.tasks)
             if shape_of(recipe.task[name]) != self.manifest["tasks"][name]:
                 raise CounterpointError(
                     f"{self.path}: the task {name!r} was prepared with other columns, classes or scores than "
                     "the recipe's; prepare the data again."
                 )
-        for key, value in self.manifest["settings"].items():
-            asked = getattr(recipe.data, key)
-            if asked != value:
-                raise CounterpointError(
-                    f"{self.path}: prepared with data.{key} = {value}, the recipe has {asked}; prepare the "
-                    f"data again or set data.{key}."
-                )
+        settings = self.manifest["settings"]
+        refuse_other_settings(
+            self.path,
+            {f"data.{key}": value for key, value in settings.items()},
+            {f"data.{key}": getattr(recipe.data, key) for key in settings},
+        )
 
     def rows(self, task: str, split: str) -> Rows:
         """Return the rows of a task in a split; there may be none.
@@ -102,10 +104,7 @@ class Store:
             UsageError: there is no such split.
             CounterpointError: a file is missing or cut short.
         """
-        if split not in SPLITS:
-            raise UsageError(
-                f"no split is called {split!r}{nearest(split, SPLITS)}; known: {', '.join(SPLITS)}."
-            )
+        refuse_unknown_split(split, SPLITS)
         columns = ["id", "label", "first", "second"][: 2 + len(self.manifest["tasks"][task]["texts"])]
         table = read_table(self.path, table_name(self.tasks.index(task), split), columns)
         sides = [table[column].to_numpy() for column in columns[2:]]
