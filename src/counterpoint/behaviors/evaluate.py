@@ -46,7 +46,8 @@ def evaluate(
         store: whose users and items it knows.
         split: the split.
         with_floors: compute floors, slices and intervals too; validation while training needs none.
-        most_users: rank for no more users than these, the same ones in every call and for every model; default: for all.
+        most_users: rank for no more users than these, the same ones in every call and for every model;
+            default: for all.
         progress: told how many users are ranked.
 
     Raises:
