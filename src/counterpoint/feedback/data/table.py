@@ -1,14 +1,16 @@
-"""One's own table: CSV, tab-separated or Parquet, whose columns and labels the recipe declares.
+"""One's own table: CSV, tab-separated, JSON lines or Parquet, whose columns and labels the recipe declares.
 
 Files that begin with ``train`` or ``views`` are the log; those that begin with ``validation`` and ``test``
-are held out as they are. Ids in a list are separated by semicolons, or are lists in Parquet.
+are held out as they are. Ids in a list are separated by semicolons, or are lists in JSON and Parquet. The
+first object of JSON lines names the columns; those after it may leave some out.
 """
 
 from collections.abc import Sequence
 
 from counterpoint.feedback.data.formats import Chosen, Format, among
 
-SUFFIXES = (".parquet", ".csv", ".tsv")
+JSON = (".jsonl", ".ndjson")
+SUFFIXES = (".parquet", ".csv", ".tsv", *JSON)
 
 
 def _columns(columns: Sequence[str]) -> Chosen:
