@@ -16,7 +16,7 @@ from counterpoint.rows import BadRows, Check, drop_bad, line_blocks, opened
 _SEPARATORS = {",": "commas", "\t": "tabs"}
 
 JSON_LIST: Final = pl.Struct({"ids": pl.List(pl.String), "whole": pl.Boolean, "mixed": pl.Boolean})
-"""A list of JSON: its ids as texts, whether the first is a number (null without any), whether others differ."""
+"""A list of JSON: its ids as texts, whether the first is a number (or null), whether others differ."""
 
 
 def csv_header(file: Path, separator: str = ",") -> list[str]:
@@ -149,8 +149,8 @@ def json_blocks(
         lists: keys of lists of ids, whole numbers or texts; yielded as `JSON_LIST`, missing ones empty.
     """
     number = "number" if fractions else "whole number"
-    of_lists = dict.fromkeys(lists, JSON_LIST)
-    schema = {"line": pl.Int64, "row": pl.String, **dict.fromkeys(columns, pl.String), **of_lists}
+    texts = dict.fromkeys(columns, pl.String())
+    schema = pl.Schema({"line": pl.Int64(), "row": pl.String(), **texts, **dict.fromkeys(lists, JSON_LIST)})
     for block in line_blocks(file, bad, progress):
         sound: list[list[Any]] = []
         for line, text in block.filter(pl.col("row") != "").iter_rows():
@@ -171,8 +171,8 @@ def json_blocks(
                 remedy = "write a list of whole numbers or of texts"
                 bad.add(BadRowError(file, line, wrong, told[wrong], remedy), text)
                 continue
-            texts = ("" if value is None else str(value) for value in values)
-            sound.append([line, text, *texts, *(_ids(row.get(name)) for name in lists)])
+            single = ("" if value is None else str(value) for value in values)
+            sound.append([line, text, *single, *(_ids(row.get(name)) for name in lists)])
         yield pl.DataFrame(sound, schema=schema, orient="row")
 
 

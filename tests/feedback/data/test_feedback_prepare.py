@@ -285,7 +285,8 @@ def json_lines(tmp_path, *lines):
         (
             {"tags": ["t1", 1.5]},
             "tags",
-            "'1.5' in the list is neither a whole number nor text; write a list of whole numbers or of texts.",
+            "'1.5' in the list is neither a whole number nor text; "
+            "write a list of whole numbers or of texts.",
         ),
         (
             {"tags": ["t1", ["t2"]]},

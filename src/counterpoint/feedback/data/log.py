@@ -171,6 +171,9 @@ def _raw(
         yield from json_blocks(file, single, bad, progress, fractions=True, lists=several)
         return
     separator = separator_of(file, form)
+    if form.read is not None:
+        yield from form.read(file, form.partner_of(file), wanted, lists, bad, progress)
+        return
     header = form.header is None
     yield from csv_blocks(
         file, columns, wanted, bad, progress, header=header, separator=separator, quotes=header

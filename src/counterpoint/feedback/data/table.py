@@ -21,14 +21,17 @@ def _columns(columns: Sequence[str]) -> Chosen:
     )
 
 
-def _named(*stems: str) -> tuple[str, ...]:
-    return tuple(f"{stem}*{suffix}" for stem in stems for suffix in SUFFIXES)
+def named(stems: Sequence[str], suffixes: Sequence[str] = SUFFIXES) -> tuple[str, ...]:
+    """Return how files are named that begin with one of the stems and end with one of the suffixes."""
+    return tuple(f"{stem}*{suffix}" for stem in stems for suffix in suffixes)
 
+
+LOG, VALIDATION, TEST = ("train", "views"), ("validation",), ("test",)
 
 FORMAT = Format(
     name="table",
-    patterns=_named("train", "views"),
+    patterns=named(LOG),
     columns=_columns,
-    validation=_named("validation"),
-    test=_named("test"),
+    validation=named(VALIDATION),
+    test=named(TEST),
 )
