@@ -1,6 +1,12 @@
-"""Many labels per view: GAUC of all users at once, loading, a whole step with six tasks balanced."""
+"""Many labels per view: GAUC of all users at once, loading, preparing, a whole step with six tasks balanced.
+
+python -m benchmarks.feedback LOG STORE    # what preparing a log takes at its peak, in bytes
+"""
 
 import math
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,15 +19,19 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.measure import Ratio, interleaved, ratios
+from benchmarks.measure import Ratio, interleaved, peak_of_process, ratios
 from counterpoint import balance
 from counterpoint.evaluation.grouped import user_auc
 from counterpoint.feedback.batch import FeedbackBatch
 from counterpoint.feedback.batches import gathered
+from counterpoint.feedback.data.layout import find
+from counterpoint.feedback.data.prepare import prepare
 from counterpoint.feedback.data.store import Rows
 from counterpoint.feedback.models.building import network
+from counterpoint.feedback.recipe import FeedbackRecipe
 from counterpoint.feedback.schema import Column, Schema
 from counterpoint.feedback.settings import Network
+from counterpoint.feedback.simulate import simulate
 from counterpoint.recipe import Training
 from counterpoint.training.optimizers import clip_gradients, make_optimizer
 
@@ -32,10 +42,11 @@ POSITIVE = {"effective": 0.5, "long": 0.25, "complete": 0.4, "like": 0.03, "foll
 BATCH = 2048
 STEPS = 5
 LOADED = 50  # batches
+PREPARED = 300_000  # rows, and ten times as many
 
 
 def run() -> list[Ratio]:
-    """Return how much faster GAUC and loading are than one by one, and what balancing adds to a step."""
+    """Return how much faster GAUC and loading are than one by one, and what more rows and balancing cost."""
     log = views(ROWS, USERS)
     seconds = interleaved(
         {"at once": lambda: user_auc(*log).mean(), "user by user": lambda: looped(*log)},
@@ -47,6 +58,7 @@ def run() -> list[Ratio]:
         loading = interleaved(
             {"columns": lambda: by_columns(rows), "rows": lambda: by_rows(rows)}, clock=time.process_time
         )
+    few, many = peak(PREPARED), peak(10 * PREPARED)
     batches = drawn(STEPS)
     balanced = ratios(
         steps("equal", batches), {"gradcraft": steps("gradcraft", batches)}, rounds=9, clock=time.process_time
@@ -63,6 +75,14 @@ def run() -> list[Ratio]:
             "torch's DataLoader, row by row",
             loading["rows"] / loading["columns"],
             4,
+        ),
+        Ratio(
+            "peak memory of preparing ten times the rows",
+            f"{PREPARED:,} rows",
+            many / few,
+            2,
+            at_least=False,
+            beside=f"{many / 1e6:.0f} MB against {few / 1e6:.0f} MB",
         ),
         Ratio(
             f"GradCraft, six tasks, PLE, {BATCH} rows",
@@ -129,6 +149,27 @@ def by_rows(rows: Rows) -> float:
     return sum(float(of_batch.sum()) for _, _, of_batch in loader)
 
 
+def peak(rows: int) -> int:
+    """Return the peak of a process that prepares a log, its libraries included, in bytes."""
+    with TemporaryDirectory(prefix="counterpoint-benchmark-") as name:
+        log, store = Path(name, "log"), Path(name, "store")
+        simulate(log, users=rows // 50, rows=rows)
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.feedback", str(log), str(store)],
+            cwd=Path(__file__).parent.parent,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    return int(done.stdout)
+
+
+def _print_peak(log: Path, store: Path) -> None:
+    prepare(find(log), store, FeedbackRecipe(name="benchmark"))
+    print(peak_of_process())
+
+
 def drawn(count: int) -> list[FeedbackBatch]:
     """Return batches of ids, all equally popular: with those of a log, fewer rows of the tables move."""
     draw = np.random.default_rng(0)
@@ -160,3 +201,7 @@ def steps(method: str, batches: list[FeedbackBatch]) -> Callable[[], None]:
             optimizer.zero_grad(set_to_none=True)
 
     return some
+
+
+if __name__ == "__main__":
+    _print_peak(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -211,6 +211,17 @@ def test_the_benchmark_of_many_labels_loads_the_same_rows(
     assert feedback.by_columns(rows) == feedback.by_rows(rows) == rows.labels.sum()
 
 
+@pytest.mark.slow
+def test_the_benchmark_of_many_labels_prepares_a_log_in_a_process_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(ROOT)
+    feedback = importlib.import_module("benchmarks.feedback")
+    ballast = b"x" * (1 << 30)  # a peak of this process, which is none of the other's
+    assert 50e6 < feedback.peak(40_000) < 1e9
+    assert len(ballast) == 1 << 30
+
+
 def test_the_benchmark_of_many_labels_takes_whole_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT)
     feedback = importlib.import_module("benchmarks.feedback")

@@ -5,7 +5,7 @@ import csv
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 
@@ -14,6 +14,9 @@ from counterpoint.progress import Progress
 from counterpoint.rows import BadRows, Check, drop_bad, line_blocks, opened
 
 _SEPARATORS = {",": "commas", "\t": "tabs"}
+
+JSON_LIST: Final = pl.Struct({"ids": pl.List(pl.String), "whole": pl.Boolean, "mixed": pl.Boolean})
+"""A list of JSON: its ids as texts, whether the first is a number (or null), whether others differ."""
 
 
 def csv_header(file: Path, separator: str = ",") -> list[str]:
@@ -125,7 +128,13 @@ def json_columns(file: Path) -> list[str]:
 
 
 def json_blocks(
-    file: Path, columns: Sequence[str], bad: BadRows, progress: Progress, *, fractions: bool = False
+    file: Path,
+    columns: Sequence[str],
+    bad: BadRows,
+    progress: Progress,
+    *,
+    fractions: bool = False,
+    lists: Sequence[str] = (),
 ) -> Iterator[pl.DataFrame]:
     """Yield the objects of a file with one JSON object a line: ``line``, ``row`` and the columns as text.
 
@@ -133,13 +142,15 @@ def json_blocks(
 
     Args:
         file: the file.
-        columns: the keys to read.
+        columns: the keys to read, without the lists.
         bad: what to do with lines that are no object, and with values that are neither numbers nor text.
         progress: told how far the reading is.
         fractions: numbers may have some.
+        lists: keys of lists of ids, whole numbers or texts; yielded as `JSON_LIST`, missing ones empty.
     """
     number = "number" if fractions else "whole number"
-    schema = {"line": pl.Int64, "row": pl.String, **dict.fromkeys(columns, pl.String)}
+    texts = dict.fromkeys(columns, pl.String())
+    schema = pl.Schema({"line": pl.Int64(), "row": pl.String(), **texts, **dict.fromkeys(lists, JSON_LIST)})
     for block in line_blocks(file, bad, progress):
         sound: list[list[Any]] = []
         for line, text in block.filter(pl.col("row") != "").iter_rows():
@@ -154,7 +165,14 @@ def json_blocks(
                 problem = f"{str(values[odd])[:40]!a} is neither a {number} nor text"
                 bad.add(BadRowError(file, line, columns[odd], problem, "write one of the two"), text)
                 continue
-            sound.append([line, text, *("" if value is None else str(value) for value in values)])
+            told = {name: _no_list(row.get(name)) for name in lists}
+            wrong = next((name for name, problem in told.items() if problem), None)
+            if wrong is not None:
+                remedy = "write a list of whole numbers or of texts"
+                bad.add(BadRowError(file, line, wrong, told[wrong], remedy), text)
+                continue
+            single = ("" if value is None else str(value) for value in values)
+            sound.append([line, text, *single, *(_ids(row.get(name)) for name in lists)])
         yield pl.DataFrame(sound, schema=schema, orient="row")
 
 
@@ -172,3 +190,24 @@ def _is_plain(value: Any, fractions: bool) -> bool:
         return not any("\ud800" <= character <= "\udfff" for character in value)
     numbers = (int, float) if fractions else int
     return value is None or (isinstance(value, numbers) and not isinstance(value, bool))
+
+
+def _no_list(value: Any) -> str:
+    """Return why a value of JSON is no list of ids; nothing where it is one, or missing."""
+    if value is None:
+        return ""
+    if not isinstance(value, list):
+        return f"{str(value)[:40]!a} is no list"
+    odd = next((each for each in value if not _is_plain(each, fractions=False)), None)
+    return "" if odd is None else f"{str(odd)[:40]!a} in the list is neither a whole number nor text"
+
+
+def _ids(value: list[int | str | None] | None) -> dict[str, Any]:
+    """Return a list of JSON as a `JSON_LIST`."""
+    ids = [each for each in value or () if each is not None]
+    whole = isinstance(ids[0], int) if ids else None
+    return {
+        "ids": [str(each) for each in ids],
+        "whole": whole,
+        "mixed": any(isinstance(each, int) != whole for each in ids),
+    }

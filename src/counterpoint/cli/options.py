@@ -18,7 +18,7 @@ Format = Annotated[
     str | None,
     typer.Option(
         help="mind, ebnerd, logs; userbehavior, ijcai15, interactions; wechat, kuairand, aliexpress, aliccp, "
-        "census, byterec, simulated, table; found by itself."
+        "aliccp-raw, aliccp-paddlerec, census, byterec, simulated, table; found by itself."
     ),
 ]
 OnBadRow = Annotated[

@@ -52,9 +52,10 @@ def prepare(
       u1,i7,click,2026-03-01T08:15:00
       u1,i7,buy,2026-03-01T08:20:00
 
-    For a recipe of the feedback workload, logs of views: the WeChat challenge, KuaiRand, AliExpress, Ali-CCP,
-    census and ByteDance's videos, or your own table (views.csv or .parquet, test.csv beside it if the split
-    is given), whose recipe says what the columns are and what makes a label:
+    For a recipe of the feedback workload, logs of views: the WeChat challenge, KuaiRand, AliExpress, Ali-CCP
+    (also as Tianchi publishes it), census and ByteDance's videos, or your own table (views.csv, .jsonl or
+    .parquet, test.csv beside it if the split is given), whose recipe says what the columns are and what makes
+    a label:
 
     \b
     views.csv

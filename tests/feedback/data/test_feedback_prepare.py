@@ -1,5 +1,7 @@
 """From tables of one's own to a store: roles, labels, vocabularies, what is counted and what is refused."""
 
+import json
+
 import numpy as np
 import polars as pl
 import pytest
@@ -109,28 +111,43 @@ def test_ids_below_the_minimum_count_share_the_unknown_row(given_split, prepared
     assert store.rows("train").ids[:, 0].tolist() == [1, 0, 1, 0]
 
 
-def test_parquet_csv_and_tabs_give_the_same_store(tmp_path, prepared):
-    rows = views(60)
-    fingerprints = []
-    for name, separator in (("views.csv", ","), ("views.tsv", "\t")):
+def test_csv_tabs_parquet_and_json_lines_give_the_same_store(tmp_path, prepared):
+    text = table(views(60))
+    frame = pl.read_csv(text.encode()).with_columns(pl.col("tags").fill_null("").str.split(";"))
+    write = {
+        "views.csv": lambda file: file.write_text(text),
+        "views.tsv": lambda file: file.write_text(text.replace(",", "\t")),
+        "views.parquet": frame.write_parquet,
+        "views.jsonl": frame.write_ndjson,
+        "views.ndjson": frame.write_ndjson,
+    }
+    stores = {}
+    for name, written in write.items():
         folder = tmp_path / name
         folder.mkdir()
-        (folder / name).write_text(table(rows).replace(",", separator))
-        store = prepared(folder, name=f"store-{name}", columns=COLUMNS, labels=LABELS)
-        fingerprints.append((store.manifest["fingerprints"], store.manifest["fitted"]))
-    folder = tmp_path / "parquet"
-    folder.mkdir()
-    frame = pl.read_csv(tmp_path / "views.csv" / "views.csv")
-    frame.with_columns(pl.col("tags").str.split(";")).write_parquet(folder / "views.parquet")
-    store = prepared(folder, name="store-parquet", columns=COLUMNS, labels=LABELS)
-    fingerprints.append((store.manifest["fingerprints"], store.manifest["fitted"]))
-    assert fingerprints[0] == fingerprints[1] == fingerprints[2]
+        written(folder / name)
+        stores[name] = prepared(folder, name=f"store-{name}", columns=COLUMNS, labels=LABELS)
+    first = stores["views.csv"]
+    for store in stores.values():
+        assert {key for key in first.manifest if store.manifest[key] != first.manifest[key]} <= {"source"}
+        for split in ("train", "validation", "test"):
+            ours, others = first.rows(split), store.rows(split)
+            assert (ours.ids == others.ids).all()
+            assert (ours.numbers == others.numbers).all()
+            assert (ours.labels == others.labels).all()
+            assert all((a == b).all() for a, b in zip(ours.lists[0], others.lists[0], strict=True))
 
 
-def test_blocks_make_no_difference(tmp_path, prepared, monkeypatch):
+@pytest.mark.parametrize("name", ["views.csv", "views.jsonl"])
+def test_blocks_make_no_difference(tmp_path, prepared, monkeypatch, name):
     folder = tmp_path / "log"
     folder.mkdir()
-    (folder / "views.csv").write_text(table(views(200)))
+    text = table(views(200))
+    if name == "views.csv":
+        (folder / name).write_text(text)
+    else:
+        frame = pl.read_csv(text.encode())
+        frame.with_columns(pl.col("tags").str.split(";")).write_ndjson(folder / name)
     whole = prepared(folder, name="whole", columns=COLUMNS, labels=LABELS, data={"core": 3})
     monkeypatch.setattr("counterpoint.rows.BLOCK_BYTES", 500)
     parts = prepared(folder, name="parts", columns=COLUMNS, labels=LABELS, data={"core": 3})
@@ -228,6 +245,101 @@ def test_malformed_rows_are_set_aside_where_that_is_asked_for(tmp_path, prepared
     assert store.counts["rows read"] == 31
     assert '"field": "length"' in (store.path / "bad_rows.jsonl").read_text()
     assert sum(store.manifest["splits"].values()) == 30
+
+
+PLAIN = {"user": "u1", "item": "v1", "author": "a1", "length": 9.5, "tags": ["t1"], "played": 5, "liked": 1}
+
+
+def json_lines(tmp_path, *lines):
+    """Write sound rows and lines after them, into a folder of their own."""
+    folder = tmp_path / "lines"
+    folder.mkdir()
+    rows = [json.dumps({**PLAIN, "user": f"u{place % 7}", "played": place}) for place in range(30)]
+    (folder / "views.jsonl").write_text("\n".join([*rows, *lines]) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("line", "field", "told"),
+    [
+        ('{"user": "u1", "item"', "line", "not a JSON object; write one object a line."),
+        ("[1, 2]", "line", "not a JSON object; write one object a line."),
+        ({"length": float("nan")}, "length", "'nan' is no finite number; correct it or leave it empty."),
+        ({"length": float("-inf")}, "length", "'-inf' is no finite number; correct it or leave it empty."),
+        ({"length": "long"}, "length", "'long' is no finite number; correct it or leave it empty."),
+        ({"length": [5]}, "length", "'[5]' is neither a number nor text; write one of the two."),
+        ({"played": None}, "played", "it is missing; correct it or remove the row."),
+        ({"user": None}, "user", "it is missing; give every row a value of user."),
+        ({"liked": True}, "liked", "'True' is neither a number nor text; write one of the two."),
+        (
+            {"tags": [7]},
+            "tags",
+            "the list has numbers, where those before have texts; write all ids of a list column alike.",
+        ),
+        (
+            {"tags": ["t1", 7]},
+            "tags",
+            "the list has numbers, where those before have texts; write all ids of a list column alike.",
+        ),
+        ({"tags": "t1;t2"}, "tags", "'t1;t2' is no list; write a list of whole numbers or of texts."),
+        (
+            {"tags": ["t1", 1.5]},
+            "tags",
+            "'1.5' in the list is neither a whole number nor text; "
+            "write a list of whole numbers or of texts.",
+        ),
+        (
+            {"tags": ["t1", ["t2"]]},
+            "tags",
+            "\"['t2']\" in the list is neither a whole number nor text; "
+            "write a list of whole numbers or of texts.",
+        ),
+    ],
+)
+def test_a_malformed_line_of_json_is_named(tmp_path, prepared, line, field, told):
+    text = line if isinstance(line, str) else json.dumps({**PLAIN, **line})
+    folder = json_lines(tmp_path, text)
+    with pytest.raises(BadRowError) as error:
+        prepared(folder, columns=COLUMNS, labels=LABELS)
+    assert str(error.value) == f"{folder / 'views.jsonl'}, line 31, field {field!r}: {told}"
+    assert (error.value.line, error.value.field) == (31, field)
+
+
+def test_malformed_lines_of_json_are_set_aside_and_what_is_left_out_is_missing(tmp_path, prepared):
+    short = {key: value for key, value in PLAIN.items() if key not in ("tags", "length", "author")}
+    lines = ["{", json.dumps(short), json.dumps({**PLAIN, "tags": [None, ""]}), ""]
+    store = prepared(json_lines(tmp_path, *lines), columns=COLUMNS, labels=LABELS, on_bad_row="skip")
+    assert store.counts["bad rows set aside"] == 1
+    assert store.counts["rows read"] == 33
+    assert json.loads((store.path / "bad_rows.jsonl").read_text())["line"] == 31
+    lengths = [np.diff(store.rows(split).lists[0][1]) for split in ("train", "validation", "test")]
+    assert sorted(np.concatenate(lengths).tolist()) == [0, 0, *[1] * 30]
+    missing = sum(store.counts.get(f"{split} rows without author", 0) for split in store.manifest["splits"])
+    assert missing == 1
+
+
+def test_texts_of_digits_in_json_are_texts_and_numbers_are_numbers(tmp_path, prepared):
+    folder = json_lines(tmp_path, *(json.dumps({**PLAIN, "tags": ["7", "t1"]}) for _ in range(20)))
+    store = prepared(folder, columns=COLUMNS, labels=LABELS)
+    assert store.fitted.vocabularies["tags"].to_list() == ["7", "t1"]
+    for name, tags in (("train", [3, 4]), ("test", ["3", "4"])):
+        row = {"user": "a", "tags": tags, "liked": 1}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(BadRowError, match=r"test.jsonl, line 1, field 'tags': the list has texts, where"):
+        prepared(tmp_path, columns={"lists": ["tags"]}, labels={"like": "liked == 1"}, name="other")
+
+
+def test_a_file_without_json_in_it_is_told(tmp_path, prepared):
+    (tmp_path / "views.jsonl").write_text("user,liked\n1,2\n")
+    with pytest.raises(CounterpointError, match=r"views.jsonl: there is no JSON object in it; write one on"):
+        prepared(tmp_path, columns=COLUMNS, labels=LABELS)
+
+
+def test_a_column_of_lists_that_is_named_an_id_is_told(tmp_path, prepared):
+    frame = pl.DataFrame({"user": ["a"], "tags": [["b"]], "liked": [0]})
+    frame.write_parquet(tmp_path / "views.parquet")
+    with pytest.raises(CounterpointError, match=r"the column 'tags' holds lists; name it in columns.lists"):
+        prepared(tmp_path, columns={"ids": ["tags"]}, labels={"like": "liked == 1"})
 
 
 def test_numbers_not_finite_in_parquet_are_refused_too(tmp_path, prepared):

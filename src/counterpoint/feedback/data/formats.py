@@ -1,9 +1,14 @@
 """What a raw format is: which files, which columns, which labels."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
 
 import polars as pl
+
+from counterpoint.progress import Progress
+from counterpoint.rows import BadRows
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,30 @@ class Joined:
     needed: bool = False
 
 
+class Reader(Protocol):
+    """Reads a file whose lines are no rows of a table."""
+
+    def __call__(
+        self,
+        file: Path,
+        partner: Path | None,
+        wanted: Sequence[str],
+        lists: Sequence[str],
+        bad: BadRows,
+        progress: Progress,
+    ) -> Iterator[pl.DataFrame]:
+        """Yield its rows in blocks: ``line``, ``row`` and the wanted columns as text, or as lists of texts.
+
+        Args:
+            file: the file.
+            partner: the one that goes with it, if the format has such.
+            wanted: the columns to return.
+            lists: those of them that are list columns.
+            bad: what to do with malformed rows.
+            progress: told how far the reading is.
+        """
+
+
 @dataclass(frozen=True)
 class Format:
     """A raw format: one module each.
@@ -59,6 +88,8 @@ class Format:
         list_separator: between the ids in a field of a list column.
         derived: columns that are made of others: of which one, and how, given its text.
         truth: by label, the column with its true probability, in simulated data.
+        read: how lines become rows, where they are not simply separated fields.
+        partner: what the name of the file that goes with each of the log's has in place of what.
     """
 
     name: str
@@ -73,6 +104,12 @@ class Format:
     list_separator: str = ";"
     derived: Mapping[str, tuple[str, pl.Expr]] = field(default_factory=dict)
     truth: Callable[[Sequence[str]], Mapping[str, str]] = lambda columns: {}
+    read: Reader | None = None
+    partner: tuple[str, str] | None = None
+
+    def partner_of(self, file: Path) -> Path | None:
+        """Return the file that goes with one of the log's, none where the format has no such files."""
+        return None if self.partner is None else file.with_name(file.name.replace(*self.partner))
 
 
 def among(columns: Sequence[str], *wanted: str) -> tuple[str, ...]:

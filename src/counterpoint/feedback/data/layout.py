@@ -8,6 +8,8 @@ from pathlib import Path
 from counterpoint.errors import UsageError, nearest
 from counterpoint.feedback.data import (
     aliccp,
+    aliccp_paddlerec,
+    aliccp_raw,
     aliexpress,
     byterec,
     census,
@@ -20,7 +22,18 @@ from counterpoint.feedback.data.formats import Format, Joined
 
 FORMATS: Mapping[str, Format] = {
     module.FORMAT.name: module.FORMAT
-    for module in (wechat, kuairand, aliexpress, aliccp, census, byterec, simulated, table)
+    for module in (
+        wechat,
+        kuairand,
+        aliexpress,
+        aliccp,
+        aliccp_paddlerec,
+        aliccp_raw,
+        census,
+        byterec,
+        simulated,
+        table,
+    )
 }
 
 
@@ -47,7 +60,9 @@ class Source:
     @property
     def files(self) -> tuple[Path, ...]:
         """All files that preparation reads."""
-        return (*self.log, *self.validation, *self.test, *(path for _, path in self.joined))
+        of_log = (*self.log, *self.validation, *self.test)
+        partners = (self.format.partner_of(file) for file in of_log)
+        return (*of_log, *filter(None, partners), *(path for _, path in self.joined))
 
 
 def find(data: Path, format_name: str | None = None) -> Source:
@@ -65,6 +80,7 @@ def find(data: Path, format_name: str | None = None) -> Source:
         )
     if data.is_file():
         chosen = FORMATS[format_name] if format_name else _format_of(data)
+        _require_partners(chosen, (data,))
         return Source(data, chosen, (data,), joined=_joined(data.parent, chosen))
     if not data.is_dir():
         raise UsageError(f"{data}: no such file or folder; give the one that holds the log.")
@@ -86,13 +102,29 @@ def find(data: Path, format_name: str | None = None) -> Source:
             f"({', '.join(chosen.test)}), or remove it."
         )
     log = _matching(data, chosen.patterns)
+    _require_partners(chosen, (*log, *validation, *test))
     return Source(data, chosen, log, validation, test, _joined(data, chosen))
 
 
 def _plainly_named(entry: Format) -> Format:
     """Return a format whose files are named as those of one's own table."""
-    plain = table.FORMAT
-    return replace(entry, patterns=plain.patterns, validation=plain.validation, test=plain.test)
+    suffixes = tuple(dict.fromkeys((*table.SUFFIXES, *(Path(pattern).suffix for pattern in entry.patterns))))
+    log, validation, test = (
+        table.named(stems, suffixes) for stems in (table.LOG, table.VALIDATION, table.TEST)
+    )
+    return replace(entry, patterns=log, validation=validation, test=test)
+
+
+def _require_partners(entry: Format, files: Sequence[Path]) -> None:
+    """Refuse files of a log without those that go with them."""
+    for file in files:
+        partner = entry.partner_of(file)
+        if entry.partner is not None and partner == file:
+            raise UsageError(
+                f"{file}: its name does not tell which file goes with it; call it {entry.patterns[0]}."
+            )
+        if partner is not None and not partner.is_file():
+            raise UsageError(f"{file.parent}: no {partner.name} beside {file.name}; put it there.")
 
 
 def _format_of(file: Path) -> Format:

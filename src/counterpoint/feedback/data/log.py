@@ -11,9 +11,10 @@ from counterpoint.errors import CounterpointError
 from counterpoint.feedback.data.formats import Format, Joined
 from counterpoint.feedback.data.layout import Source
 from counterpoint.feedback.data.plan import Plan, columns_of, separator_of
+from counterpoint.feedback.data.table import JSON
 from counterpoint.progress import Progress
 from counterpoint.rows import BadRows, Check, drop_bad, parquet_blocks
-from counterpoint.tabular import csv_blocks, said
+from counterpoint.tabular import JSON_LIST, csv_blocks, json_blocks, said
 
 PARQUET_ROWS = 1 << 18
 """Rows of a Parquet file that are read at once."""
@@ -139,7 +140,7 @@ def _blocks(
     derived = {name: made for name, made in form.derived.items() if name in plan.columns}
     needed = {*plan.columns, *(made_of for made_of, _ in derived.values()), *(each.key for each in joined)}
     wanted = [name for name in columns if name in needed]
-    for block in _raw(file, form, columns, wanted, bad, progress):
+    for block in _raw(file, form, columns, wanted, plan.chosen.lists, bad, progress):
         for each in joined:
             extra = [name for name in each.table.columns if name not in block.columns or name == each.key]
             known = block[each.key].cast(pl.String).is_in(each.table[each.key].implode())
@@ -155,6 +156,7 @@ def _raw(
     form: Format,
     columns: Sequence[str],
     wanted: Sequence[str],
+    lists: Sequence[str],
     bad: BadRows,
     progress: Progress,
 ) -> Iterator[pl.DataFrame]:
@@ -163,7 +165,15 @@ def _raw(
         for first, block in parquet_blocks(file, PARQUET_ROWS, progress, wanted):
             yield block.with_row_index("line", first).with_columns(pl.col("line").cast(pl.Int64))
         return
+    if file.suffix in JSON:
+        single = [name for name in wanted if name not in lists]
+        several = [name for name in wanted if name in lists]
+        yield from json_blocks(file, single, bad, progress, fractions=True, lists=several)
+        return
     separator = separator_of(file, form)
+    if form.read is not None:
+        yield from form.read(file, form.partner_of(file), wanted, lists, bad, progress)
+        return
     header = form.header is None
     yield from csv_blocks(
         file, columns, wanted, bad, progress, header=header, separator=separator, quotes=header
@@ -189,6 +199,7 @@ def _typed(
         file: where the rows come from.
     """
     chosen, schema = plan.chosen, block.schema
+    _refuse_nested(plan, schema, file)
     typed: list[pl.Expr] = []
     checks: list[Check] = []
     for role, name in ((USER, chosen.user), (ITEM, chosen.item)):
@@ -219,10 +230,22 @@ def _typed(
     lists = [_list(name, schema[name], list_separator, file).alias(of_list(name)) for name in chosen.lists]
     block = block.with_columns(lists)
     for name in chosen.lists:
-        check = _of_one_kind(name, block[of_list(name)], schema[name], kinds)
+        check = _of_one_kind(name, block, kinds)
         checks += [check] if check else []
     sound = drop_bad(block, checks, bad, file)
     return sound.select(*typed, *map(of_list, chosen.lists))
+
+
+def _refuse_nested(plan: Plan, schema: pl.Schema, file: Path) -> None:
+    """Refuse a column of lists where one value is asked for."""
+    chosen = plan.chosen
+    single = [name for name in (chosen.user, chosen.item, chosen.time) if name is not None]
+    of_rules = [name for rule in plan.rules for name in rule.columns]
+    for name in (*single, *chosen.ids, *chosen.numbers, *of_rules):
+        if schema[name].is_nested():
+            raise CounterpointError(
+                f"{file}: the column {name!r} holds lists; name it in columns.lists and nowhere else."
+            )
 
 
 def _text(name: str) -> pl.Expr:
@@ -249,6 +272,8 @@ def _list(name: str, kind: pl.DataType, separator: str, file: Path) -> pl.Expr:
     """Return a list column as lists of texts without empty ones."""
     if isinstance(kind, pl.List | pl.Array):
         lists = pl.col(name).cast(pl.List(pl.String))
+    elif kind == JSON_LIST:
+        lists = pl.col(name).struct.field("ids")
     elif kind == pl.String:
         lists = pl.col(name).str.split(separator)
     else:
@@ -260,20 +285,28 @@ def _list(name: str, kind: pl.DataType, separator: str, file: Path) -> pl.Expr:
     return filled.fill_null([])
 
 
-def _of_one_kind(name: str, lists: pl.Series, raw: pl.DataType, kinds: dict[str, bool]) -> Check | None:
+def _of_one_kind(name: str, block: pl.DataFrame, kinds: dict[str, bool]) -> Check | None:
     """Refuse lists with numbers where those before have texts, or the other way round; or both in one."""
-    elements = lists.explode().drop_nulls()
+    raw, elements = block.schema[name], block[of_list(name)].explode().drop_nulls()
     if not len(elements):
         return None
-    # Lists of Parquet have a type; in a text, the first id that is met tells what all are.
-    told = raw.inner.is_integer() if isinstance(raw, pl.List | pl.Array) and raw.inner is not None else None
-    first = bool(elements.head(1).str.contains(_WHOLE)[0]) if told is None else told
-    whole = kinds.setdefault(name, first)
-    numbers = pl.col(of_list(name)).list.eval(pl.element().str.contains(_WHOLE))
-    if told is not None and not told:
-        wrong = pl.lit(whole) & (pl.col(of_list(name)).list.len() > 0)
+    # Lists of Parquet and JSON tell what they hold; of texts, the first id that is met tells what all are.
+    filled = pl.col(of_list(name)).list.len() > 0
+    numbers: pl.Expr
+    texts: pl.Expr
+    if isinstance(raw, pl.List | pl.Array) and raw.inner is not None:
+        first = raw.inner.is_integer()
+        numbers, texts = pl.lit(first) & filled, pl.lit(not first) & filled
+    elif raw == JSON_LIST:
+        first = bool(block[name].struct.field("whole").drop_nulls()[0])
+        of_first, mixed = (pl.col(name).struct.field(field) for field in ("whole", "mixed"))
+        numbers, texts = of_first | mixed, ~of_first | mixed
     else:
-        wrong = ~numbers.list.all() if whole else numbers.list.any()
+        matches = pl.col(of_list(name)).list.eval(pl.element().str.contains(_WHOLE))
+        first = bool(elements.head(1).str.contains(_WHOLE)[0])
+        numbers, texts = matches.list.any(), ~matches.list.all()
+    whole = kinds.setdefault(name, first)
     kind, other = ("numbers", "texts") if whole else ("texts", "numbers")
     problem = pl.lit(f"the list has {other}, where those before have {kind}")
-    return Check(name, wrong.fill_null(False), problem, "write all ids of a list column alike")
+    wrong = (texts if whole else numbers).fill_null(False)
+    return Check(name, wrong, problem, "write all ids of a list column alike")

@@ -8,9 +8,10 @@ from counterpoint.errors import CounterpointError, UsageError, nearest
 from counterpoint.feedback.data.formats import Chosen, Format
 from counterpoint.feedback.data.layout import Source
 from counterpoint.feedback.data.rules import Rule, parse
+from counterpoint.feedback.data.table import JSON
 from counterpoint.feedback.recipe import FeedbackRecipe
 from counterpoint.rows import parquet_schema
-from counterpoint.tabular import csv_header
+from counterpoint.tabular import csv_header, json_columns
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ def columns_of(file: Path, form: Format) -> Sequence[str]:
     """
     if file.suffix == ".parquet":
         return list(parquet_schema(file))
+    if file.suffix in JSON:
+        return json_columns(file)
     if form.header is not None:
         return form.header
     return csv_header(file, separator_of(file, form))

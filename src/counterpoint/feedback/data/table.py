@@ -1,14 +1,16 @@
-"""One's own table: CSV, tab-separated or Parquet, whose columns and labels the recipe declares.
+"""One's own table: CSV, tab-separated, JSON lines or Parquet, whose columns and labels the recipe declares.
 
 Files that begin with ``train`` or ``views`` are the log; those that begin with ``validation`` and ``test``
-are held out as they are. Ids in a list are separated by semicolons, or are lists in Parquet.
+are held out as they are. Ids in a list are separated by semicolons, or are lists in JSON and Parquet. The
+first object of JSON lines names the columns; those after it may leave some out.
 """
 
 from collections.abc import Sequence
 
 from counterpoint.feedback.data.formats import Chosen, Format, among
 
-SUFFIXES = (".parquet", ".csv", ".tsv")
+JSON = (".jsonl", ".ndjson")
+SUFFIXES = (".parquet", ".csv", ".tsv", *JSON)
 
 
 def _columns(columns: Sequence[str]) -> Chosen:
@@ -19,14 +21,17 @@ def _columns(columns: Sequence[str]) -> Chosen:
     )
 
 
-def _named(*stems: str) -> tuple[str, ...]:
-    return tuple(f"{stem}*{suffix}" for stem in stems for suffix in SUFFIXES)
+def named(stems: Sequence[str], suffixes: Sequence[str] = SUFFIXES) -> tuple[str, ...]:
+    """Return how files are named that begin with one of the stems and end with one of the suffixes."""
+    return tuple(f"{stem}*{suffix}" for stem in stems for suffix in suffixes)
 
+
+LOG, VALIDATION, TEST = ("train", "views"), ("validation",), ("test",)
 
 FORMAT = Format(
     name="table",
-    patterns=_named("train", "views"),
+    patterns=named(LOG),
     columns=_columns,
-    validation=_named("validation"),
-    test=_named("test"),
+    validation=named(VALIDATION),
+    test=named(TEST),
 )
