@@ -6,7 +6,6 @@ A step is forward and backward and leaves gradients, without an optimizer.
 """
 
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from torchjd.aggregation import PCGrad, PCGradWeighting
 from benchmarks.measure import Ratio, interleaved, ratios
 from counterpoint import balance
 from counterpoint.balance import Balancer, engine
+from counterpoint.training.memory import peak_megabytes
 
 Losses = dict[str, Tensor]
 
@@ -374,8 +374,7 @@ def _print_peak(work: str, name: str) -> None:
     before = psutil.Process().memory_info().rss
     step(model)
     del ballast
-    unit = 1 if sys.platform == "darwin" else 1024
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before)
+    print(round(1e6 * peak_megabytes()) - before)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.measure import Ratio, interleaved, peak_of_process, ratios
+from benchmarks.measure import Ratio, interleaved, ratios
 from counterpoint import balance
 from counterpoint.evaluation.grouped import user_auc
 from counterpoint.feedback.batch import FeedbackBatch
@@ -33,6 +33,7 @@ from counterpoint.feedback.schema import Column, Schema
 from counterpoint.feedback.settings import Network
 from counterpoint.feedback.simulate import simulate
 from counterpoint.recipe import Training
+from counterpoint.training.memory import peak_megabytes
 from counterpoint.training.optimizers import clip_gradients, make_optimizer
 
 ROWS, USERS = 700_000, 20_000
@@ -167,7 +168,7 @@ def peak(rows: int) -> int:
 
 def _print_peak(log: Path, store: Path) -> None:
     prepare(find(log), store, FeedbackRecipe(name="benchmark"))
-    print(peak_of_process())
+    print(round(1e6 * peak_megabytes()))
 
 
 def drawn(count: int) -> list[FeedbackBatch]:

@@ -1,12 +1,9 @@
 """Timing variants side by side and printing ratios."""
 
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -72,18 +69,6 @@ def ratios(
             taken[name].append(2 * seconds / (before + after))
             before = after
     return {name: statistics.median(of_rounds) for name, of_rounds in taken.items()}
-
-
-def peak_of_process() -> int:
-    """Return the most bytes that have been resident in this process.
-
-    On Linux, `resource` is no help: a process inherits the peak of the one that started it.
-    """
-    if sys.platform != "linux":
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
-    status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return int(next(line.split()[1] for line in status if line.startswith("VmHWM"))) * 1024
 
 
 def _seconds(variant: Callable[[], object], clock: Callable[[], float]) -> float:

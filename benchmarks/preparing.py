@@ -14,13 +14,14 @@ from benchmarks.synthetic import write_mind
 ROWS, ARTICLES = 150_000, 20_000
 
 _CHILD = """
-import resource, sys
+import sys
 from pathlib import Path
 import counterpoint.news.data.prepare, torch, polars, numpy
 from counterpoint.news.data.impressions import ImpressionWriter
 from counterpoint.news.data import mind
 from counterpoint.rows import BadRows
 from counterpoint.progress import silent
+from counterpoint.training.memory import peak_megabytes
 folder = Path(sys.argv[1]); (folder / "out" / "arrays").mkdir(parents=True)
 import time; start = time.perf_counter()
 news = (folder / "news.tsv").open(encoding="utf-8")
@@ -29,7 +30,7 @@ writer = ImpressionWriter(folder / "out", ids)
 for block in mind.impressions(folder / sys.argv[2], BadRows("stop", folder / "bad"), silent, labelled=True):
     writer.add(0, block)
 writer.close()
-print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(time.perf_counter() - start, peak_megabytes())
 """
 
 

@@ -5,7 +5,6 @@ python -m benchmarks.shopping ITEMS    # what a step takes at its peak beside ta
 
 import math
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from counterpoint.behaviors.batches import TrainingBatches
 from counterpoint.behaviors.data.store import Interactions
 from counterpoint.behaviors.network import BehaviorsNetwork
 from counterpoint.behaviors.recipe import BehaviorsRecipe
+from counterpoint.training.memory import peak_megabytes
 from counterpoint.training.optimizers import clip_gradients, make_optimizer
 
 USERS, ITEMS = 17_435, 35_920  # IJCAI-15's
@@ -134,8 +134,7 @@ def _print_peak(items: int) -> None:
     before = psutil.Process().memory_info().rss
     some()
     del ballast
-    unit = 1 if sys.platform == "darwin" else 1024
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before)
+    print(round(1e6 * peak_megabytes()) - before)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
 """The simulated shop is what it says: its log follows the rates stated beside it."""
 
 import json
-import subprocess
-import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +13,7 @@ from counterpoint.behaviors import simulate as simulation
 from counterpoint.behaviors.simulate import simulate
 from counterpoint.behaviors.truth import Truth
 from counterpoint.errors import UsageError
+from peaks import peak_megabytes
 
 START = 1_761_955_200
 DAY = 86_400
@@ -367,14 +366,11 @@ def test_an_existing_folder_is_replaced_only_when_asked(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_users(tmp_path: Path) -> None:
-    def peak_megabytes(users: int) -> float:
-        program = (
-            "import resource; from pathlib import Path; "
-            "from counterpoint.behaviors.simulate import simulate; "
-            f"simulate(Path({str(tmp_path / str(users))!r}), users={users}, items=300); "
-            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-        )
-        printed = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-        return int(printed.stdout) / (2**20 if sys.platform == "darwin" else 2**10)
-
-    assert peak_megabytes(60_000) < peak_megabytes(20_000) + 100
+    program = (
+        "from pathlib import Path; from counterpoint.behaviors.simulate import simulate; "
+        "simulate(Path({out!r}), users={users}, items=300)"
+    )
+    peaks = [
+        peak_megabytes(program, out=str(tmp_path / str(users)), users=users) for users in (20_000, 60_000)
+    ]
+    assert peaks[1] < peaks[0] + 100

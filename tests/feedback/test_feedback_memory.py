@@ -1,11 +1,10 @@
 """Memory does not grow with the rows of a log: peaks of processes for a log and for ten times its rows."""
 
-import subprocess
-import sys
-
 import numpy as np
 import polars as pl
 import pytest
+
+from peaks import peak_megabytes
 
 ROWS = 20_000
 
@@ -46,25 +45,6 @@ bad = counterpoint.rows.BadRows("stop", Path({out!r}))
 blocks = form.read(skeleton, form.partner_of(skeleton), ["click", "101", "110_14"], ["110_14"], bad, silent)
 assert sum(map(len, blocks)) == {rows}
 """
-
-
-PEAK = """
-import resource, sys
-
-# Linux hands a process the peak of the one that started it; of its own, the status alone tells.
-if sys.platform == "linux":
-    with open("/proc/self/status") as status:
-        print(next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 2**10)
-else:
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
-"""
-
-
-def peak_megabytes(program: str, **given: object) -> float:
-    """Return the peak of a process that runs a program."""
-    code = program.format(**given) + PEAK
-    printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    return float(printed.stdout)
 
 
 def write_table(folder, rows):

@@ -1,8 +1,6 @@
 """The simulated site keeps MIND's format, and its clicks follow the probabilities it states."""
 
 import json
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 
 from counterpoint.errors import UsageError
 from counterpoint.news.simulate import START, simulate
+from peaks import peak_megabytes
 
 DEV_DAY = START + timedelta(days=5)
 
@@ -350,13 +349,11 @@ def test_an_existing_folder_is_replaced_only_when_asked(tmp_path: Path) -> None:
 
 
 def test_memory_does_not_grow_with_the_readers(tmp_path: Path) -> None:
-    def peak_megabytes(readers: int) -> float:
-        program = (
-            "import resource; from pathlib import Path; from counterpoint.news.simulate import simulate; "
-            f"simulate(Path({str(tmp_path / str(readers))!r}), readers={readers}, articles=300); "
-            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-        )
-        printed = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-        return int(printed.stdout) / (2**20 if sys.platform == "darwin" else 2**10)
-
-    assert peak_megabytes(24_000) < peak_megabytes(6_000) + 60
+    program = (
+        "from pathlib import Path; from counterpoint.news.simulate import simulate; "
+        "simulate(Path({out!r}), readers={readers}, articles=300)"
+    )
+    peaks = [
+        peak_megabytes(program, out=str(tmp_path / str(count)), readers=count) for count in (6_000, 24_000)
+    ]
+    assert peaks[1] < peaks[0] + 60

@@ -1,6 +1,7 @@
 """What a training tells while it goes on, and how it is ended from outside."""
 
 import json
+import subprocess
 import sys
 
 import numpy as np
@@ -100,6 +101,13 @@ def test_gradients_are_looked_at_apart_now_and_then(every, apart, train, new_run
     assert [line["step"] for line in logged if "a|b" in line["cosines"]] == apart
     for line, other in zip(logged, lines(plain, "balance"), strict=True):
         assert line["losses"] == pytest.approx(other["losses"], rel=1e-4)  # it changes nothing
+
+
+def test_the_peak_is_not_that_of_the_process_that_started_this_one():
+    big = np.ones(60_000_000)  # 480 MB, all touched
+    program = "from counterpoint.training.memory import peak_megabytes; print(peak_megabytes())"
+    printed = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert float(printed.stdout) < peak_megabytes() - big.nbytes / 2e6
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets the peak begin anew")
