@@ -104,10 +104,10 @@ def _page(studies: dict[str, Any], results: dict[str, dict[str, Any]]) -> str:
     papers = tomllib.loads((HERE / "papers.toml").read_text(encoding="utf-8"))
     parts = [
         "# Reproduction",
-        "Written by `python -m experiments.reproduction`; no figure of ours on this page is typed by hand. First"
-        " what the papers print, row by row, with the command that gives ours on the same data. The full data sets"
-        " must be downloaded by whoever accepts their licences, so those cells are empty; below stand the"
-        " studies that were run, on data that is at hand.",
+        "Written by `python -m experiments.reproduction`; no figure of ours on this page is typed by hand."
+        " First what the papers print, row by row, with the command that gives ours on the same data. The"
+        " full data sets must be downloaded by whoever accepts their licences, so those cells are empty;"
+        " below stand the studies that were run, on data that is at hand.",
         *(_paper(table) for table in papers["table"]),
         *(_study(study, results[name]) for name, study in studies.items() if name in results),
     ]
