@@ -114,6 +114,23 @@ def test_a_checkpoint_cut_short_is_one_sentence(trained, tmp_path):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("version", [None, 1, 99])
+def test_a_checkpoint_of_another_version_is_one_sentence_and_changes_nothing(trained, tmp_path, version):
+    model, optimizer, _ = trained()
+    save_checkpoint(tmp_path, model, optimizer, {}, {"step": 1})
+    file = tmp_path / "step-00000001" / "state.json"
+    kept = json.loads(file.read_text())
+    file.write_text(json.dumps({**kept, "format": version}))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    with pytest.raises(
+        CounterpointError, match=r"another version of Counterpoint; remove .* and train again"
+    ):
+        load_checkpoint(tmp_path, model, optimizer)
+    assert not any(parameter.any() for parameter in model.parameters())
+
+
 def test_weights_of_another_model_are_refused(toy, tmp_path):
     file = tmp_path / "model.safetensors"
     save_weights(torch.nn.Linear(2, 2), file)

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from counterpoint.errors import CounterpointError
 from counterpoint.files import new_folder, read_json, write_json
 
+FORMAT = 2  # what the loop, optimizers and balancers keep; one more whenever an older one would not fit
 _NAME = re.compile(r"step-(\d+)")
 
 
@@ -47,6 +48,7 @@ def save_checkpoint(
     tensors: dict[str, Tensor] = {}
     moments = {str(index): entries for index, entries in optimizer.state_dict()["state"].items()}
     plain = {
+        "format": FORMAT,
         "loop": dict(state),
         "optimizer": _take_out(moments, "optimizer", tensors),
         "balancer": _take_out(dict(balancer), "balancer", tensors),
@@ -74,14 +76,18 @@ def load_checkpoint(
         The loop's state and the balancer's, or nothing if there is no checkpoint yet.
 
     Raises:
-        CounterpointError: the checkpoint is cut short or belongs to another model.
+        CounterpointError: the checkpoint is cut short, of another version or belongs to another model.
     """
     steps = sorted(path for path in folder.glob("step-*") if _NAME.fullmatch(path.name))
     if not steps:
         return None
     place = steps[-1]
-    load_weights(model, place / "model.safetensors")
     plain, tensors = read_json(place / "state.json"), read_tensors(place / "state.safetensors")
+    if plain.get("format") != FORMAT:
+        raise CounterpointError(
+            f"{place}: written by another version of Counterpoint; remove {folder.parent} and train again."
+        )
+    load_weights(model, place / "model.safetensors")
     moments = _put_back(plain["optimizer"], tensors)
     optimizer.load_state_dict(
         {
