@@ -81,7 +81,13 @@ PLACES = (
         command="python -m benchmarks balance",
     ),
     Place(
-        names=tuple(name for name in ALL if name != "balance"),
+        names=("shopping", "ranking", "feedback"),
+        begin="<!-- logs: written by python -m benchmarks shopping ranking feedback --readme -->",
+        end="<!-- logs: end -->",
+        command="python -m benchmarks shopping ranking feedback",
+    ),
+    Place(
+        names=("training", "frozen", "encoding", "evaluation", "metrics", "preparing"),
         begin="<!-- benchmarks: written by python -m benchmarks --readme -->",
         end="<!-- benchmarks: end -->",
         command="make benchmarks",

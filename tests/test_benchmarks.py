@@ -14,12 +14,18 @@ from counterpoint.news.batches import TrainingBatches
 from counterpoint.news.models.building import fresh
 
 ROOT = Path(__file__).parents[1]
-OTHERS = [name for name in ALL if name != "balance"]
+LOGS = ["shopping", "ranking", "feedback"]
+OTHERS = [name for name in ALL if name not in ("balance", *LOGS)]
 BALANCE = "<!-- balance benchmarks: written by python -m benchmarks balance --readme -->"
 BALANCE_END = "<!-- balance benchmarks: end -->"
+OF_LOGS = f"<!-- logs: written by python -m benchmarks {' '.join(LOGS)} --readme -->"
+LOGS_END = "<!-- logs: end -->"
 MAIN = "<!-- benchmarks: written by python -m benchmarks --readme -->"
 MAIN_END = "<!-- benchmarks: end -->"
-TEXT = f"# Title\n\n{BALANCE}\n{BALANCE_END}\n\n## Speed\n\n{MAIN}\n| old |\n{MAIN_END}\n\nThe end.\n"
+TEXT = (
+    f"# Title\n\n{BALANCE}\n{BALANCE_END}\n\n## Speed\n\n{MAIN}\n| old |\n{MAIN_END}\n\n"
+    f"{OF_LOGS}\n{LOGS_END}\n\nThe end.\n"
+)
 
 
 class Fake:
@@ -81,10 +87,12 @@ def test_the_balance_table_goes_between_its_markers_alone(fake: Fake) -> None:
     assert fake.main("balance", "--readme") == text
 
 
-def test_all_benchmarks_write_both_tables(fake: Fake) -> None:
+def test_all_benchmarks_write_all_tables(fake: Fake) -> None:
     text = fake.main("--readme")
     assert fake.run == list(fake.module.ALL)
     of_balance = text.partition(BALANCE)[2].partition(BALANCE_END)[0]
+    of_logs = text.partition(OF_LOGS)[2].partition(LOGS_END)[0]
+    assert [name for name in fake.module.ALL if f"step of {name} " in of_logs] == LOGS
     of_others = text.partition(MAIN)[2].partition(MAIN_END)[0]
     assert [name for name in fake.module.ALL if f"step of {name} " in of_balance] == ["balance"]
     assert [line.split(" | ")[0] for line in of_others.splitlines() if "step of" in line] == [
@@ -103,7 +111,8 @@ def test_all_benchmarks_write_both_tables(fake: Fake) -> None:
     ("names", "command"),
     [
         (["training"], f"{' '.join(OTHERS)} --readme"),
-        (["metrics", "balance"], "python -m benchmarks --readme"),
+        (["feedback"], "python -m benchmarks shopping ranking feedback --readme"),
+        (["metrics", "balance"], f"{' '.join(['training', 'frozen', 'balance', *OTHERS[2:]])} --readme"),
     ],
 )
 def test_rows_that_would_not_be_measured_are_not_wiped(
@@ -121,6 +130,7 @@ def test_the_command_a_refusal_names_works(fake: Fake) -> None:
     text = fake.main(*OTHERS, "--readme")
     assert "step of preparing" in text
     assert f"{BALANCE}\n{BALANCE_END}" in text
+    assert f"{OF_LOGS}\n{LOGS_END}" in text
 
 
 @pytest.mark.parametrize(
