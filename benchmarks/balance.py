@@ -10,8 +10,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -24,7 +24,7 @@ from torch.nn import functional
 from torchjd import autojac
 from torchjd.aggregation import PCGrad, PCGradWeighting
 
-from benchmarks.measure import Ratio, interleaved, ratios
+from benchmarks.measure import Ratio, interleaved, ratios, threads
 from counterpoint import balance
 from counterpoint.balance import Balancer, engine
 from counterpoint.training.memory import peak_megabytes
@@ -164,12 +164,12 @@ def run() -> list[Ratio]:
     """Return the ratios; fails where torchjd and we disagree on the gradient of two tasks."""
     peaks = {work: {step: peak(work, step) for step in _steps(work)} for work in TARGETS}
     measured = [algebra()]
-    for threads in range(1, min(2, torch.get_num_threads()) + 1):
-        with _threads(threads):
+    for number in range(1, min(2, torch.get_num_threads()) + 1):
+        with threads(number):
             for work, targets in TARGETS.items():
-                times, parts = _times(work, time.process_time if threads == 1 else time.perf_counter)
+                times, parts = _times(work, time.process_time if number == 1 else time.perf_counter)
                 for step in targets:
-                    ratio = _ratio(work, step, threads, times, peaks[work])
+                    ratio = _ratio(work, step, number, times, peaks[work])
                     measured.append(replace(ratio, beside="; ".join([ratio.beside, *parts.get(step, ())])))
     return [*measured, *tables()]
 
@@ -190,7 +190,7 @@ def peak(work: str, step: str) -> int:
 
 def tables() -> list[Ratio]:
     """Return what a large table of embeddings costs a step, with sparse and with dense gradients."""
-    with torch.random.fork_rng(), _threads(1):
+    with torch.random.fork_rng(), threads(1):
         torch.manual_seed(0)
         small, large = Lookups(20_000), Lookups(2_000_000)
         return [_growth(small, large), _dense_table(large)]
@@ -210,7 +210,7 @@ def algebra() -> Ratio:
 
         return repeat
 
-    with _threads(1):
+    with threads(1):
         seconds = interleaved(
             {"ours": repeated(balancer.weights), "torchjd": repeated(weighting)},
             rounds=21,
@@ -228,7 +228,7 @@ def algebra() -> Ratio:
     )
 
 
-def _ratio(work: str, step: str, threads: int, times: dict[str, float], peaks: dict[str, int]) -> Ratio:
+def _ratio(work: str, step: str, number: int, times: dict[str, float], peaks: dict[str, int]) -> Ratio:
     def measured(name: str) -> str:
         return f"peak memory {peaks[name] / peaks['summed']:.2f}x"
 
@@ -237,7 +237,7 @@ def _ratio(work: str, step: str, threads: int, times: dict[str, float], peaks: d
         beside += f"; torchjd {times['torchjd']:.2f}x, {measured('torchjd')}"
     return Ratio(
         f"{step}: {work}",
-        f"the summed losses, {threads} thread{'s' * (threads > 1)}",
+        f"the summed losses, {number} thread{'s' * (number > 1)}",
         times[step],
         TARGETS[work][step],
         at_least=False,
@@ -354,16 +354,6 @@ def _model(work: str) -> Model:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return WORKS[work]().train()
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _print_peak(work: str, name: str) -> None:

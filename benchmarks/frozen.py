@@ -7,9 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
-import torch
-
-from benchmarks.measure import Ratio, ratios
+from benchmarks.measure import Ratio, ratios, threads
 from benchmarks.synthetic import store
 from counterpoint import api, balance
 from counterpoint.news.recipe import Adapter, NewsRecipe
@@ -22,12 +20,8 @@ def run() -> list[Ratio]:
     """Return the ratio of steps of 16 clicks with histories up to 50: batch, forward and backward."""
     with TemporaryDirectory() as folder, patch.dict(os.environ, COUNTERPOINT_CACHE=folder):
         variants = {"frozen": _step(frozen_layers=FROZEN), "adapted": _step(lora=Adapter())}
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
+        with threads(1):
             cost = ratios(_step(), variants, rounds=7, clock=time.process_time)
-        finally:
-            torch.set_num_threads(threads)
     return [
         Ratio(
             f"training step, {FROZEN} of 6 layers frozen and cached",

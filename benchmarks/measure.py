@@ -2,8 +2,11 @@
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+import torch
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,17 @@ def ratios(
             taken[name].append(2 * seconds / (before + after))
             before = after
     return {name: statistics.median(of_rounds) for name, of_rounds in taken.items()}
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """Let torch work on so many threads; CPU time counts their waiting for each other, too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _seconds(variant: Callable[[], object], clock: Callable[[], float]) -> float:

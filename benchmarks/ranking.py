@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from benchmarks.measure import Ratio, interleaved
+from benchmarks.measure import Ratio, interleaved, threads
 from counterpoint.behaviors.data.store import Interactions
 from counterpoint.behaviors.network import BehaviorsNetwork
 from counterpoint.behaviors.ranking import NetworkScorer, Scorer, scorer_of, top_items
@@ -35,24 +35,27 @@ def run() -> list[Ratio]:
     def loop(batch: int) -> Callable[[], object]:
         return lambda: _looped(model, recipe.tasks.index(target), bought, tested, batch)
 
-    seconds = interleaved(
-        {
-            "made": made,
-            "ours": lambda: _ranked(screened, bought, tested),
-            "float32": lambda: _ranked(plain, bought, tested),
-            "batches": loop(BATCH),
-            "whole": loop(ITEMS),
-        },
-        rounds=3,
-        clock=time.process_time,
-    )
+    variants = {
+        "made": made,
+        "ours": lambda: _ranked(screened, bought, tested),
+        "float32": lambda: _ranked(plain, bought, tested),
+        "batches": loop(BATCH),
+        "whole": loop(ITEMS),
+    }
+    seconds = interleaved(variants, rounds=3, clock=time.process_time)
+    with threads(1):
+        alone = interleaved(
+            {name: variants[name] for name in ("made", "ours", "batches")}, rounds=3, clock=time.process_time
+        )
     # What is computed once serves all users.
     ranked, exact = (seconds["made"] / USERS + seconds[name] / SAMPLE for name in ("ours", "float32"))
     batches, whole = seconds["batches"] / LOOPED, seconds["whole"] / LOOPED
+    of_one_thread = (alone["batches"] / LOOPED) / (alone["made"] / USERS + alone["ours"] / SAMPLE)
     what = f"ranking {ITEMS:,} items, a user"
     beside = f"{1e3 * ranked:.1f} ms against {1e3 * batches:.1f} ms"
     return [
         Ratio(what, f"a loop over batches of {BATCH} items", batches / ranked, 30, beside=beside),
+        Ratio(f"{what}, on one thread", f"a loop over batches of {BATCH} items", of_one_thread, 30),
         Ratio(what, "a loop, all items in one batch", whole / ranked, 30),
         Ratio(f"{what}, in float32 throughout", f"a loop over batches of {BATCH} items", batches / exact, 30),
     ]
