@@ -23,6 +23,7 @@ from counterpoint.feedback.simulate import simulate as simulate_feedback
 from counterpoint.files import read_json, write_json
 from counterpoint.news.simulate import simulate
 from counterpoint.news.simulate_ebnerd import simulate_ebnerd
+from counterpoint.progress import Progress
 
 HERE = Path(__file__).parent
 PAGE, README = HERE.parent / "docs" / "reproduction.md", HERE.parent / "README.md"
@@ -79,8 +80,9 @@ def _run(name: str, study: dict[str, Any], options: argparse.Namespace) -> dict[
         settings = dict(study["simulate"])
         SIMULATE[settings.pop("kind")](data, **settings)
     with show.progress() as progress:
+        tuned = [_tuned(name, study, data, options, progress)] if "tune" in study else []
         experiment = counterpoint.compare(
-            study.get("recipes", ()),
+            [*study.get("recipes", ()), *tuned],
             data=data,
             seeds=study.get("seeds", options.seeds),
             baseline=study.get("baseline"),
@@ -97,6 +99,23 @@ def _run(name: str, study: dict[str, Any], options: argparse.Namespace) -> dict[
         f"{torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)} a run",
         **experiment.comparison.as_dict(),
     }
+
+
+def _tuned(
+    name: str, study: dict[str, Any], data: Path, options: argparse.Namespace, progress: Progress
+) -> Path:
+    """Search the recipe that a study wants searched, by validation alone; return the best one's file."""
+    search = study["tune"]
+    found = counterpoint.tune(
+        search["recipe"],
+        data=data,
+        trials=search["trials"],
+        settings=[*study["settings"], *search["settings"]],
+        out=options.runs / f"{name}-tune",
+        on_bad_row=study.get("on_bad_row", "stop"),
+        progress=progress,
+    )
+    return found.recipe
 
 
 def _page(studies: dict[str, Any], results: dict[str, dict[str, Any]]) -> str:

@@ -36,8 +36,12 @@ def read_recipe(recipe: str | Path, settings: Sequence[str] = (), seed: int | No
     overrides = [*settings, *([] if seed is None else [f"training.seed={seed}"])]
     table = recipes.override(recipes.read_table(recipe), overrides)
     resolved = recipes.validate(table, workload.find(str(table.get("workload"))).recipe_type, recipe)
+    options = resolved.balance.options
     try:
-        balance.make(resolved.balance.method, **resolved.balance.options)
+        balancer = balance.make(resolved.balance.method, **options)
+        balancer.check_tasks(getattr(resolved, "tasks", ()))
+        if balancer.is_optimizer and "lr" in options:
+            raise ValueError("lr: a recipe has its learning rate in training.learning_rate, not here")
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"recipe {recipe}: balance: {str(error.args[0]).rstrip('.')}.") from error
     return resolved

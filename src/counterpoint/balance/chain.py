@@ -1,6 +1,6 @@
 """Two methods in a row: magnitudes first, then directions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,6 +98,11 @@ class Chain(BlockBalancer):
         """Return inner products as a method sees them: added up if it does not tell blocks apart."""
         coarser = _granularity(method) == "whole" != self.granularity
         return products.sum(axis=0, keepdims=True) if coarser else products
+
+    def check_tasks(self, names: Sequence[str]) -> None:
+        """Raise `ValueError` if one of the methods cannot take these tasks."""
+        self.first.check_tasks(names)
+        self.second.check_tasks(names)
 
     def needs_order(self) -> bool:
         """Return whether one of the methods does."""

@@ -41,6 +41,7 @@ class Balancer(Stateful):
         whole_tables: whether tables of embeddings are to come whole instead of by the rows touched.
         scales: whether a task's gradient is only scaled, whatever the others are: what a chain begins with.
         by_place: whether state is kept by the place of parameters.
+        is_optimizer: whether what it makes is a step, for the optimizer that `optimizer` returns.
     """
 
     needs_target: ClassVar[bool] = False
@@ -48,6 +49,7 @@ class Balancer(Stateful):
     whole_tables: ClassVar[bool] = False
     scales: ClassVar[bool] = True
     by_place: ClassVar[bool] = False
+    is_optimizer: ClassVar[bool] = False
 
     _pending: ClassVar[Pending | None] = None  # an instance's own between `accumulate` and `merge`
 
@@ -75,9 +77,16 @@ class Balancer(Stateful):
         """Return the groups of parameters with a Gramian of their own, or `None` for one over all."""
         return None
 
-    def optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer | None:
-        """Return the optimizer that the merged gradient is made for, or `None` if any will do, as here."""
+    def optimizer(self, parameters: Iterable[Any]) -> torch.optim.Optimizer | None:
+        """Return the optimizer that the merged gradient is made for, or `None` if any will do, as here.
+
+        Args:
+            parameters: tensors, or groups of them with rates and decays of their own, as torch takes them.
+        """
         return None
+
+    def check_tasks(self, names: Sequence[str]) -> None:
+        """Raise `ValueError` if these tasks cannot be balanced, as a step with them would."""
 
     def at_representation(self) -> bool:
         """Return whether gradients are to be taken at the trunk's output instead of its parameters."""

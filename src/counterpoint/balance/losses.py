@@ -1,6 +1,6 @@
 """Methods that look at no gradient, at most at the losses: one backward pass."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from numbers import Real
@@ -52,13 +52,17 @@ class Fixed(Balancer):
             raise ValueError(f"weights must give every task a finite number, not {dict(weights)!r}.")
         self._weight_of = {task: float(weight) for task, weight in weights.items()}
 
-    def rows(self, tasks: Tasks) -> Float[np.ndarray, "rows tasks"]:
-        """Return one row with all tasks, weighted."""
-        for task in tasks.names:
+    def check_tasks(self, names: Sequence[str]) -> None:
+        """Raise `ValueError` if a task has no weight."""
+        for task in names:
             if task not in self._weight_of:
                 raise ValueError(
                     f"Task {task!r} has no weight{checks.near(task, self._weight_of)}; give it one."
                 )
+
+    def rows(self, tasks: Tasks) -> Float[np.ndarray, "rows tasks"]:
+        """Return one row with all tasks, weighted."""
+        self.check_tasks(tasks.names)
         return np.array([[self._weight_of[task] for task in tasks.names]])
 
     def __repr__(self) -> str:

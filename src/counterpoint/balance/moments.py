@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import sqrt
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -173,8 +173,12 @@ class MTAdam(CoordinateBalancer):
         for beta in self.betas:
             checks.below_one("betas", beta)
 
-    def optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.SGD:
-        """Return the optimizer that takes the steps which `backward` writes into `.grad`."""
+    def optimizer(self, parameters: Iterable[Any]) -> torch.optim.SGD:
+        """Return the optimizer that takes the steps which `backward` writes into `.grad`.
+
+        Args:
+            parameters: tensors, or groups of them; a group's weight decay is AdamW's, beside the step.
+        """
         return torch.optim.SGD(parameters, lr=self.lr)
 
     def merge_coordinates(

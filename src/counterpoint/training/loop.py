@@ -25,7 +25,7 @@ from counterpoint.run import Run
 from counterpoint.training.checkpoint import load_checkpoint, save_checkpoint
 from counterpoint.training.layers import norms_by_layer
 from counterpoint.training.log import JsonLog
-from counterpoint.training.optimizers import clip_gradients, make_optimizer
+from counterpoint.training.optimizers import clip_gradients, make_optimizer, parameter_groups
 from counterpoint.training.schedule import DECAYS
 
 LOG_EVERY = 10
@@ -165,7 +165,7 @@ def fit(
     """
     accelerator = accelerator or make_accelerator()
     model.to(accelerator.device)
-    optimizer = balancer.optimizer(model.parameters())
+    optimizer = balancer.optimizer(parameter_groups(model, settings))
     loop = _Loop(
         model=model,
         batches=batches,

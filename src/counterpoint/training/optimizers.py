@@ -22,9 +22,19 @@ _KINDS: Mapping[str, Callable[..., Optimizer]] = {
 
 
 def make_optimizer(model: Any, settings: recipe.Training) -> Optimizer:
-    """Return the recipe's optimizer; biases and norms do not decay, shared parameters have their own rate.
+    """Return the recipe's optimizer, for `parameter_groups`.
 
     Tables whose gradients are sparse are moved by the rows touched: `move_touched_rows`.
+    """
+    optimizer = _KINDS[settings.optimizer](parameter_groups(model, settings))
+    move_touched_rows(optimizer)
+    return optimizer
+
+
+def parameter_groups(model: Any, settings: recipe.Training) -> list[dict[str, Any]]:
+    """Return the parameters with the recipe's rates and decay, as any optimizer takes them.
+
+    Biases and norms do not decay; shared parameters have their own rate.
     """
     shared = {id(parameter) for parameter in model.shared_parameters()}
     heads = settings.head_learning_rate or settings.learning_rate
@@ -32,18 +42,14 @@ def make_optimizer(model: Any, settings: recipe.Training) -> Optimizer:
     for parameter in model.parameters():
         if parameter.requires_grad:
             groups.setdefault((id(parameter) in shared, parameter.ndim > 1), []).append(parameter)
-    optimizer = _KINDS[settings.optimizer](
-        [
-            {
-                "params": parameters,
-                "lr": settings.learning_rate if common else heads,
-                "weight_decay": settings.weight_decay if matrix else 0.0,
-            }
-            for (common, matrix), parameters in groups.items()
-        ]
-    )
-    move_touched_rows(optimizer)
-    return optimizer
+    return [
+        {
+            "params": parameters,
+            "lr": settings.learning_rate if common else heads,
+            "weight_decay": settings.weight_decay if matrix else 0.0,
+        }
+        for (common, matrix), parameters in groups.items()
+    ]
 
 
 def move_touched_rows(optimizer: Optimizer) -> None:
