@@ -208,6 +208,20 @@ def test_a_trial_that_diverges_counts_and_is_not_the_best(search, tmp_path, monk
         search(tmp_path / "none", trials=1)
 
 
+def test_choices_alone_are_all_tried_once(search, place, tmp_path):
+    text = (place / "mine.toml").read_text().partition("[tune]")[0]
+    choices = '[tune]\nbalance.project = ["both", "main"]\ntraining.warmup = [0.0, 0.1]\n'
+    recipe = place / "choices.toml"
+    recipe.write_text(text + choices)
+    first = search(tmp_path / "out", trials=2, recipe=recipe)
+    assert len(first.trials.rows) == 2
+    found = search(tmp_path / "out", trials=9, recipe=recipe)
+    tried = [recipe_of(run) for run in (tmp_path / "out").glob("trial-*")]
+    pairs = sorted((each["balance"]["project"], each["training"]["warmup"]) for each in tried)
+    assert pairs == [("both", 0.0), ("both", 0.1), ("main", 0.0), ("main", 0.1)]
+    assert len(found.trials.rows) == 4
+
+
 def test_another_recipe_or_data_is_another_search(tuned, search, place, tmp_path):
     out, _ = tuned
     with pytest.raises(

@@ -1,6 +1,8 @@
 """Searching a recipe's settings: trials are ordinary runs, judged by validation alone."""
 
+import itertools
 import json
+import random
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -57,7 +59,8 @@ def tune(
 ) -> Tuned:
     """Search the ranges of a recipe's ``[tune]`` section for the best validation metric.
 
-    Settings are proposed by a tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011). A trial whose
+    Settings are proposed by a tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011); where there
+    are choices alone, every combination of them is tried once, in random order. A trial whose
     best validation so far is below the median of the others at that step is stopped. Each is a run in
     ``out/trial-NNNN``; the search is kept in ``out/study.db``, and the same call goes on with one that was
     interrupted, its unfinished trials included. The test split is never looked at.
@@ -89,6 +92,11 @@ def tune(
     )
     study = _study(optuna, folder, resolved, store.manifest)
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
+    combinations = _combinations(resolved, seed)
+    if combinations is not None:
+        trials = min(trials, len(combinations))
+        for each in combinations[:trials]:
+            study.enqueue_trial(each, skip_if_exists=True)
     while (number := _count(study)) < trials:
         trial = study.ask()
         values = {key: _suggested(trial, key, choices) for key, choices in resolved.tune.items()}
@@ -116,6 +124,22 @@ def _refuse_impossible(recipe: str | Path, resolved: Recipe, settings: Sequence[
         ends = [choices.low, choices.high] if isinstance(choices, Range) else choices
         for value in ends:
             api.read_recipe(recipe, [*settings, *_assignments({key: value})])
+
+
+def _combinations(recipe: Recipe, seed: int) -> list[dict[str, str]] | None:
+    """Return all that can be tried, in random order; nothing where a key has a range."""
+    keys, choices = recipe.tune.keys(), recipe.tune.values()
+    if any(isinstance(each, Range) for each in choices):
+        return None
+    grid = itertools.product(*(_by_text(each) for each in choices if not isinstance(each, Range)))
+    combinations = [dict(zip(keys, each, strict=True)) for each in grid]
+    random.Random(seed).shuffle(combinations)
+    return combinations
+
+
+def _by_text(choices: list[Any]) -> dict[str, Any]:
+    """Return choices, which may be lists, by the texts that the search remembers."""
+    return {json.dumps(choice): choice for choice in choices}
 
 
 def _study(optuna: Any, folder: Path, recipe: Recipe, manifest: Mapping[str, Any]) -> "Study":
@@ -161,8 +185,7 @@ def _count(study: "Study") -> int:
 def _suggested(trial: "Trial", key: str, choices: Range | list[Any]) -> Any:
     """Return a value for a key: a number of its range, or one of its choices."""
     if not isinstance(choices, Range):
-        # Choices may be lists, which the search can only remember as texts.
-        written = {json.dumps(choice): choice for choice in choices}
+        written = _by_text(choices)
         return written[trial.suggest_categorical(key, list(written))]
     low, high, step = choices.low, choices.high, choices.step
     if all(isinstance(number, int) for number in (low, high, 1 if step is None else step)):
@@ -237,7 +260,7 @@ def _found(
     chosen = api.read_recipe(recipe, [*settings, *_assignments(values)]).model_copy(
         update={
             "name": f"{resolved.name}-tuned",
-            "summary": f"{resolved.name} with the best settings of {len(study.trials)} trials",
+            "summary": f"{resolved.name} with the best settings of {_count(study)} trials",
             "tune": {},
         }
     )

@@ -55,6 +55,14 @@ def test_an_observer_ends_the_training_at_a_validation(train, new_run):
     assert (run.path / "model" / "saved").exists()
 
 
+def test_the_last_validation_has_nothing_to_stop(train, new_run):
+    def stop(step, value):
+        if step == 6:
+            raise StopTraining
+
+    assert train(new_run(), observe=stop).best == 0.7
+
+
 def test_a_validation_without_a_value_is_not_told(train, new_run):
     seen = []
     fitted = train(new_run(), values=[float("nan")] * 3, observe=lambda *told: seen.append(told))

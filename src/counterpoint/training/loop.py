@@ -3,6 +3,7 @@
 import math
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -120,7 +121,7 @@ class _State:
     steps_not_finite: int = 0
     log_sizes: dict[str, int] = field(default_factory=dict)
     summed: dict[str, float] = field(default_factory=dict)
-    summed_steps: dict[str, int] = field(default_factory=dict)
+    summed_steps: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -154,7 +155,8 @@ def fit(
         save: writes the model into a folder.
         validate: returns validation metrics; without it the last model is kept.
         metric: the one that decides, the higher the better.
-        observe: told the step and that metric after each validation; may raise `StopTraining`.
+        observe: told the step and that metric after each validation; may raise `StopTraining`, which the last
+            validation ignores.
         accelerator: device and processes.
         progress: told the steps.
 
@@ -216,6 +218,7 @@ class _Loop:
         self.state = _State()
         self.not_finite_running = 0
         self.durations: list[float] = []
+        self.parts = Counter[str]()  # of each task in this step
 
     def go(self, progress: Progress) -> Fitted:
         """Take all steps that are left."""
@@ -287,17 +290,20 @@ class _Loop:
     def _backward(self, shared: list[nn.Parameter]) -> Report:
         """Fill the gradients: of all tasks at once, or share by share and part by part, merged at the end."""
         every, several = self.settings.diagnose_every, self.settings.accumulate
+        self.parts.clear()
         diagnose = every is not None and self.state.step % every == 0
         heads = list(self.model.parameters())
         for batch in self._shares():
             self.since += len(batch) * self.accelerator.num_processes
             if several == 1 and not isinstance(batch, TaskByTask):
                 losses = self.model.losses(batch)
+                self.parts.update(losses.keys())
                 return self.balancer.backward(
                     losses, shared=shared, heads=heads, target=self.target, diagnose=diagnose
                 )
             for part in batch.parts() if isinstance(batch, TaskByTask) else (batch,):
                 losses = {task: loss / several for task, loss in self.model.losses(part).items()}
+                self.parts.update(losses.keys())
                 self.balancer.accumulate(losses, shared=shared, heads=heads)
         return self.balancer.merge(target=self.target, diagnose=diagnose)
 
@@ -320,8 +326,9 @@ class _Loop:
         if report.finite:
             for task, loss in zip(report.tasks, report.losses.tolist(), strict=True):
                 state.summed[task] = state.summed.get(task, 0.0) + loss
-                # Not every step has every task.
-                state.summed_steps[task] = state.summed_steps.get(task, 0) + 1
+                # A step may have no batch of a task, or several, whose losses it adds up.
+                batches = self.parts[task] / self.settings.accumulate
+                state.summed_steps[task] = state.summed_steps.get(task, 0.0) + batches
         if self.balance and ((state.step - 1) % every == 0 or layers):
             self.balance.write({"step": state.step, **report.as_dict(), **layers})
         if state.step % (LOG_EVERY * every) == 0 or state.step == self.total:
@@ -363,7 +370,11 @@ class _Loop:
             state.without_progress += 1
             state.stopped = state.without_progress == self.settings.patience
         if self.observe and not math.isnan(value):
-            self.observe(state.step, value)
+            try:
+                self.observe(state.step, value)
+            except StopTraining:
+                if state.step < self.total and not state.stopped:  # otherwise it has ended by itself
+                    raise
         self.clock, self.since = time.monotonic(), 0
 
     def _checkpoint(self) -> None:
