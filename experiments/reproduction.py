@@ -61,7 +61,7 @@ def main() -> None:
     PAGE.write_text(_page(studies, results), encoding="utf-8")
     for name, result in results.items():
         if "readme" in studies[name]:
-            _write_between(name, _results(result))
+            _write_between(name, "\n\n".join([_results(result), *_beside_the_paper(studies[name], result)]))
 
 
 def _write_between(name: str, text: str) -> None:
@@ -158,6 +158,7 @@ def _study(study: dict[str, Any], result: dict[str, Any]) -> str:
     """Return what a study found."""
     simulated = " (simulated data)" if result["simulated"] else ""
     parts = [f"## {study['title']}{simulated}", study["about"], _results(result)]
+    parts += _beside_the_paper(study, result)
     if "reading" in study:
         parts.append(study["reading"])
     if result.get("relative improvement"):
@@ -204,6 +205,30 @@ def _results(result: dict[str, Any]) -> str:
         f"`{result['command']}`; {result['machine']}."
     )
     return f"{_table(header, rows)}\n\n{note}"
+
+
+def _beside_the_paper(study: dict[str, Any], result: dict[str, Any]) -> list[str]:
+    """Return the paper's figures with ours, and what others report, where the study names them."""
+    if "paper" not in study:
+        return []
+    papers = tomllib.loads((HERE / "papers.toml").read_text(encoding="utf-8"))["table"]
+    (paper,) = (table for table in papers if table["title"] == study["paper"])
+    printed = {row["recipe"]: row["paper"] for row in paper["rows"]}
+    metrics, digits = paper["metrics"], paper["digits"]
+    rows = []
+    for recipe, found in result["recipes"].items():
+        theirs = printed.get(study.get("stands_for", {}).get(recipe, recipe))
+        cells = []
+        for place, metric in enumerate(metrics):
+            ours = f"{100 * found['metrics'][metric]['mean']:.{digits}f}"
+            cells.append(f"{NOTHING if theirs is None else f'{theirs[place]:.{digits}f}'} / {ours}")
+        rows.append([f"`{recipe}`", *cells])
+    rows += [
+        [f"*{others['name']}*", *(others["reported"].get(metric, "") for metric in metrics)]
+        for others in study.get("others", ())
+    ]
+    note = f"In percent: {paper['source']}, {paper['title'].partition(', ')[2]} / ours. {study['differs']}"
+    return [_table(["", *map(_named, metrics)], rows), note]
 
 
 def _improvements(result: dict[str, Any]) -> str:
