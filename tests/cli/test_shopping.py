@@ -72,7 +72,11 @@ def test_one_user_gets_the_best_items_not_yet_bought(command, trained, tmp_path)
     assert told.code == 0, told.err
     one = recommender.recommend(user, top=4)
     assert [f"{place:3}. {each}" for place, each in enumerate(one, 1)] == told.out.splitlines()
-    bought = {store.item_ids[int(item)] for item in store.interactions("train", "buy").of(7)}
+    bought = {
+        store.item_ids[int(item)]
+        for split in ("train", "validation", "test")
+        for item in store.interactions(split, "buy").of(7)
+    }
     assert len(one) == 4
     assert not bought & {each.item for each in one}
     written = json.loads((tmp_path / "one.json").read_text())
