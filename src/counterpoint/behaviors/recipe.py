@@ -2,7 +2,7 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from counterpoint.recipe import Balance, Recipe, Section
 
@@ -45,8 +45,8 @@ class Network(Section):
     """Paper 4's network: a shared bottom of an MLP and a product of embeddings, a tower for each task."""
 
     size: int = Field(64, ge=1, description="numbers in a user's and an item's vector")
-    mlp: tuple[int, ...] = Field((32, 16, 8), min_length=1, description="widths of the shared layers")
-    towers: tuple[int, ...] = Field((64, 32), description="widths of each tower's layers")
+    mlp: tuple[PositiveInt, ...] = Field((32, 16, 8), min_length=1, description="widths of the shared layers")
+    towers: tuple[PositiveInt, ...] = Field((64, 32), description="widths of each tower's layers")
     dropout: float = Field(0.5, ge=0, lt=1, description="after each layer")
     tables: Literal["separate", "common"] = Field(
         "separate", description="the MLP and the product look up tables of their own, or the same ones"
