@@ -70,6 +70,14 @@ def test_a_layer_without_width_is_refused(setting, said):
     assert str(error.value) == f"recipe metabalance: {said}; correct it."
 
 
+def test_a_behaviour_goes_by_one_name():
+    with pytest.raises(UsageError) as error:
+        read_recipe("metabalance", ['tasks=["buy", "view", "favorite"]'])
+    assert str(error.value) == (
+        "recipe metabalance: tasks must name 'click', as which rows of 'view' are read; correct it."
+    )
+
+
 @pytest.mark.parametrize(("name", "strategy", "beta"), [
     ("metabalance", "C", 0.9),
     ("metabalance-a", "A", 0.9),

@@ -125,8 +125,8 @@ class TrainingBatches:
         if self._negatives > store.item_count:
             raise CounterpointError(
                 f"{store.path}: more negatives asked for than items exist: sampling.negatives="
-                f"{self._negatives}, and there are {store.item_count} items; lower sampling.negatives or keep "
-                "more items."
+                f"{self._negatives}, and there are {store.item_count} items; lower sampling.negatives or "
+                "keep more items."
             )
 
 

@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
+from counterpoint.behaviors.data.rows import SYNONYMS
 from counterpoint.recipe import Balance, Recipe, Section
 
 
@@ -95,6 +96,9 @@ class BehaviorsRecipe(Recipe):
             raise ValueError("tasks must name a target first and each behaviour once")
         if len(self.tasks) > 8:
             raise ValueError(f"tasks must be 8 at most; there are {len(self.tasks)}")
+        for task in self.tasks:
+            if task in SYNONYMS:
+                raise ValueError(f"tasks must name {SYNONYMS[task]!r}, as which rows of {task!r} are read")
         both = set(self.tasks) & set(self.data.ignore)
         if both:
             raise ValueError(f"{min(both)!r} is a task and in data.ignore; leave it out of one of them")
