@@ -68,14 +68,14 @@ def prepare(
         on_bad_row: stop at the first malformed row, or set them aside.
         progress: told how far the work is.
     """
-    resolved = read_recipe(recipe, settings)
-    return workload.find(resolved.workload).prepare(
+    return workload.prepare(
         Path(data),
-        resolved,
+        read_recipe(recipe, settings),
         format_name=format,
         out=None if out is None else Path(out),
         on_bad_row=on_bad_row,
         progress=progress,
+        advice="add --recipe {}",
     )
 
 
@@ -90,6 +90,7 @@ def train(
     format: str | None = None,  # noqa: A002
     on_bad_row: Literal["stop", "skip"] = "stop",
     observe: Callable[[int, float], None] | None = None,
+    prepared: Callable[[workload.Store], None] | None = None,
     progress: Progress = silent,
 ) -> Run:
     """Train a recipe on data, which is prepared on first use; return the run.
@@ -104,6 +105,7 @@ def train(
         format: of the raw folder; found by itself.
         on_bad_row: stop at the first malformed row, or set them aside.
         observe: told the step and the metric that decides after each validation; may raise `StopTraining`.
+        prepared: given the store before training begins.
         progress: told how far the work is.
 
     Raises:
@@ -128,9 +130,11 @@ def train(
     accelerator = make_accelerator()
     place = workload.find(resolved.workload)
     with accelerator.main_process_first():
-        store = place.prepare(
+        store = workload.prepare(
             Path(data), resolved, format_name=format, out=None, on_bad_row=on_bad_row, progress=progress
         )
+        if prepared is not None and accelerator.is_main_process:
+            prepared(store)
         trainee = place.trainee(resolved, store)
         if observe is not None and trainee.validate is None:
             raise UsageError(f"{data}: no validation split to watch; prepare it with data.validation_days=1.")

@@ -17,6 +17,10 @@ class UsageError(CounterpointError):
     exit_code = 2
 
 
+class NoDataError(UsageError):
+    """Nothing that the recipe's workload reads is in the place that was named."""
+
+
 class BadRowError(CounterpointError):
     """One row of an input file is malformed.
 

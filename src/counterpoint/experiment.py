@@ -271,7 +271,7 @@ def _store(
     progress: Progress,
 ) -> workload.Store:
     """Return the prepared store of the data for a recipe."""
-    store: workload.Store = workload.find(recipe.workload).prepare(
+    store: workload.Store = workload.prepare(
         Path(data), recipe, format_name=format_name, out=None, on_bad_row=on_bad_row, progress=progress
     )
     return store

@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from counterpoint.errors import UsageError, nearest
+from counterpoint.errors import NoDataError, UsageError, nearest
 from counterpoint.progress import Progress
 from counterpoint.recipe import Recipe
 
@@ -21,6 +21,9 @@ _MODULES = {
     "feedback": "counterpoint.feedback.workload",
     "sentences": "counterpoint.sentences.workload",
 }
+
+_READERS = {"news": "mtrec", "behaviors": "metabalance", "feedback": "gradcraft"}
+"""The workloads that tell data by its files' names or by ``--format``, with a recipe of each."""
 
 
 @dataclass(frozen=True)
@@ -115,3 +118,63 @@ def find(name: str) -> Workload:
     module: Any = import_module(_MODULES[name])
     workload: Workload = module
     return workload
+
+
+def prepare(
+    data: Path,
+    recipe: Recipe,
+    *,
+    format_name: str | None,
+    out: Path | None,
+    on_bad_row: Literal["stop", "skip"],
+    progress: Progress,
+    advice: str = "choose a recipe such as {}",
+) -> Any:
+    """Return the prepared store of ``data`` for a recipe, made on first use.
+
+    Args:
+        data: raw data, or a store itself.
+        recipe: whose workload reads it.
+        format_name: of the raw data; found by itself.
+        out: the store's folder; by default one in the cache.
+        on_bad_row: stop at the first malformed row, or set them aside.
+        progress: told how far the work is.
+        advice: how to name a recipe of another workload.
+
+    Raises:
+        UsageError: the format or the data is another workload's.
+    """
+    own = recipe.workload
+    others = [name for name in _READERS if name != own]
+
+    def refused(what: str, readers: list[str]) -> UsageError:
+        remedy = advice.format(" or ".join(_READERS[name] for name in readers))
+        return UsageError(f"{what} {' or '.join(readers)}, and {recipe.name} is a recipe of {own}; {remedy}.")
+
+    if format_name is not None:
+        readers = [name for name in others if format_name in _layout(name).FORMATS]
+        if readers:
+            raise refused(f"--format {format_name}: one of", readers)
+    try:
+        return find(own).prepare(
+            data, recipe, format_name=format_name, out=out, on_bad_row=on_bad_row, progress=progress
+        )
+    except NoDataError as error:
+        readers = [name for name in others if _reads(name, data)]
+        if not readers:
+            raise
+        raise refused(f"{data}: looks like data of", readers) from error
+
+
+def _reads(name: str, data: Path) -> bool:
+    """Return whether a workload finds files of its own in a place."""
+    try:
+        _layout(name).find(data)
+    except UsageError:
+        return False
+    return True
+
+
+def _layout(name: str) -> Any:
+    """Return the module that finds a workload's files."""
+    return import_module(f"counterpoint.{name}.data.layout")

@@ -99,22 +99,23 @@ def test_a_batch_has_the_types_a_network_takes():
 
 
 def test_a_negative_that_may_carry_other_behaviours_is_labelled_by_them():
-    batches = batches_of(SHOP, negatives=20, reject="target")
+    batches = batches_of(SHOP, negatives=5, reject="target")
     bought = {pair for pair, (buy, *_) in LABELS.items() if buy}
     met = []
-    for user, item, labels in epoch_of(batches):
-        assert labels == LABELS.get((user, item), (0, 0, 0))
-        met.append((user, item))
-    drawn = {pair: met.count(pair) - (pair in LABELS) for pair in set(met)}
+    for epoch in range(4):
+        for user, item, labels in epoch_of(batches, epoch):
+            assert labels == LABELS.get((user, item), (0, 0, 0))
+            met.append((user, item))
+    drawn = {pair: met.count(pair) - 4 * (pair in LABELS) for pair in set(met)}
     assert all(drawn[pair] == 0 for pair in bought)
     assert drawn[0, 2] > 0
     assert drawn[2, 4] > 0
 
 
 def test_behaviours_that_are_no_task_count_for_nothing():
-    batches = batches_of(SHOP, tasks=("buy",), negatives=40)
-    assert batches.examples == 3 * 41
-    rows = epoch_of(batches)
+    batches = batches_of(SHOP, tasks=("buy",), negatives=6)
+    assert batches.examples == 3 * 7
+    rows = [row for epoch in range(7) for row in epoch_of(batches, epoch)]
     assert {row[:2] for row in rows if row[2] == (1,)} == {(0, 1), (0, 4), (2, 0)}
     # Clicked but not bought: a negative like any other.
     assert {item for user, item, labels in rows if user == 2 and labels == (0,)} == {1, 2, 3, 4, 5}
@@ -165,8 +166,8 @@ def test_a_last_batch_smaller_than_the_processes_gives_each_a_row():
 
 def test_negatives_are_evenly_drawn_from_the_allowed_items():
     pairs = [(0, item) for item in (0, 1, 5, 9, 11)] + [(1, 6)]
-    batches = batches_of(Shop(2, 12, {"buy": pairs}), ("buy",), batch_size=1 << 20, negatives=4000)
-    rows = rows_of(batches.batch(0, 0))
+    batches = batches_of(Shop(2, 12, {"buy": pairs}), ("buy",), batch_size=1 << 20, negatives=12)
+    rows = [row for epoch in range(300) for row in rows_of(batches.batch(epoch, 0))]
     for user, allowed in ((0, [2, 3, 4, 6, 7, 8, 10]), (1, [0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11])):
         drawn = [item for who, item, labels in rows if who == user and not labels[0]]
         counts = np.bincount(drawn, minlength=12)
@@ -187,9 +188,9 @@ def test_no_rejected_item_is_drawn_and_labels_are_looked_up_right(data):
     sets = {task: set(each) for task, each in pairs.items()}
     rejected = sets["buy"] | (sets["click"] if reject == "any" else set())
     met = sets["buy"] | sets["click"]
-    if any(sum(who == user for who, _ in rejected) == items for user, _ in met):
+    if items < 3 or any(sum(who == user for who, _ in rejected) == items for user, _ in met):
         with pytest.raises(CounterpointError, match="more negatives asked for than items exist"):
-            batches_of(shop, ("buy", "click"), reject=reject)
+            batches_of(shop, ("buy", "click"), reject=reject, negatives=3)
         return
     batches = batches_of(shop, ("buy", "click"), batch_size=1000, reject=reject, negatives=3)
     rows = epoch_of(batches)
@@ -209,8 +210,18 @@ def test_a_user_who_has_met_every_item_is_an_error():
         "for sampling.negatives=3; leave the user out or keep more items."
     )
     # Rejecting what was bought alone leaves the clicked one.
-    rows = epoch_of(batches_of(shop, ("buy", "click"), reject="target"))
+    rows = epoch_of(batches_of(shop, ("buy", "click"), reject="target", negatives=2))
     assert {row for row in rows if row[0] == 2} == {(2, 1, (1, 0)), (2, 0, (0, 1))}
+
+
+def test_more_negatives_than_there_are_items_is_an_error():
+    assert batches_of(SHOP, negatives=6).examples == 7 * len(LABELS)
+    with pytest.raises(CounterpointError) as error:
+        batches_of(SHOP, negatives=7)
+    assert str(error.value) == (
+        "shop: more negatives asked for than items exist: sampling.negatives=7, and there are 6 items; lower "
+        "sampling.negatives or keep more items."
+    )
 
 
 def test_a_task_without_training_pairs_is_an_error():

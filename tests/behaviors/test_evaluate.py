@@ -8,7 +8,9 @@ import torch
 from counterpoint.behaviors import evaluate as evaluation
 from counterpoint.behaviors import ranking, workload
 from counterpoint.behaviors.data.layout import find
+from counterpoint.behaviors.data.pairs import UNTRAINED
 from counterpoint.behaviors.data.prepare import prepare
+from counterpoint.behaviors.data.store import Interactions
 from counterpoint.behaviors.evaluate import evaluate, masked_pairs
 from counterpoint.behaviors.network import BehaviorsNetwork
 from counterpoint.behaviors.recipe import BehaviorsRecipe
@@ -149,12 +151,31 @@ def test_some_users_validate_and_they_are_the_same_ones_each_time(shop):
     np.testing.assert_array_equal(every.per_unit["ndcg@10"], whole)
 
 
-def test_pairs_of_the_split_that_the_mask_hides_are_counted(shop):
-    recipe = recipe_of()
-    evaluated = evaluate(network_of(shop, recipe), recipe, shop, "train")
-    pairs = len(shop.interactions("train", "buy"))
-    assert evaluated.record["counts"]["of them left out of the rankings, so never found"] == pairs
-    assert evaluated.record["metrics"]["recall@20"] == 0
+@pytest.mark.parametrize("mask", [(), ("validation", "auxiliary")])
+def test_the_training_split_is_ranked_with_what_was_bought_in_it(shop, mask, monkeypatch):
+    recipe = recipe_of(*mask)
+    model = network_of(shop, recipe)
+    bought, clicked = shop.interactions("train", "buy"), shop.interactions("train", "click")
+    # A bought item that was clicked too is to be found all the same.
+    both = Interactions.union((bought, clicked))
+    monkeypatch.setitem(shop._opened, ("train", "click"), both)
+    expected = looped(shop, model, "train", lambda user: clicked.of(user).tolist() if mask else [])
+    evaluated = evaluate(model, recipe, shop, "train")
+    for name, values in expected.items():
+        np.testing.assert_allclose(evaluated.per_unit[name], values, atol=1e-12)
+    assert evaluated.record["metrics"]["recall@20"] > 0
+    assert all(floor["recall@20"] > 0 for floor in evaluated.record["floors"].values())
+    assert evaluated.record["counts"]["of them left out of the rankings, so never found"] == 0
+
+
+def test_pairs_that_preparation_dropped_from_the_split_are_told(shop, monkeypatch):
+    dropped = {f"{split} {UNTRAINED}": number for split, number in (("validation", 0), ("test", 3))}
+    monkeypatch.setitem(shop.manifest, "counts", {**shop.counts, **dropped})
+    model = network_of(shop, recipe_of())
+    told = f"dropped {UNTRAINED}"
+    assert evaluate(model, recipe_of(), shop, "test").record["counts"][told] == 3
+    for split in ("validation", "train"):
+        assert told not in evaluate(model, recipe_of(), shop, split).record["counts"]
 
 
 def test_floors_stand_beside_with_values_for_every_user(shop):

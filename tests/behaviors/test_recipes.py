@@ -11,6 +11,7 @@ import counterpoint
 from counterpoint import balance
 from counterpoint.api import read_recipe
 from counterpoint.behaviors.simulate import simulate
+from counterpoint.errors import UsageError
 from counterpoint.recipe import builtin_names
 from counterpoint.run import Run
 
@@ -56,6 +57,25 @@ def test_all_train_as_paper_4_does(name):
     assert training.clip_norm == float("inf")
     assert (network.size, network.mlp, network.towers, network.dropout) == (64, (32, 16, 8), (64, 32), 0.5)
     assert recipe.sampling.negatives == 4
+
+
+@pytest.mark.parametrize(("setting", "said"), [
+    ("network.mlp=[8, -4]", "network.mlp.1: Input should be greater than 0 (got -4)"),
+    ("network.mlp=[0]", "network.mlp.0: Input should be greater than 0 (got 0)"),
+    ("network.towers=[0, 8]", "network.towers.0: Input should be greater than 0 (got 0)"),
+])  # fmt: skip
+def test_a_layer_without_width_is_refused(setting, said):
+    with pytest.raises(UsageError) as error:
+        read_recipe("metabalance", [setting])
+    assert str(error.value) == f"recipe metabalance: {said}; correct it."
+
+
+def test_a_behaviour_goes_by_one_name():
+    with pytest.raises(UsageError) as error:
+        read_recipe("metabalance", ['tasks=["buy", "view", "favorite"]'])
+    assert str(error.value) == (
+        "recipe metabalance: tasks must name 'click', as which rows of 'view' are read; correct it."
+    )
 
 
 @pytest.mark.parametrize(("name", "strategy", "beta"), [

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from importlib import import_module
 from importlib.metadata import version
 
 import pytest
@@ -31,6 +32,17 @@ def test_the_list_of_commands(command):
 def test_version(command):
     result = command("--version")
     assert (result.code, result.out) == (0, f"{version('counterpoint')}\n")
+
+
+def test_every_format_is_in_the_help(command):
+    text = " ".join(command("prepare", "--help").out.split())
+    for workload in ("news", "behaviors", "feedback"):
+        formats = import_module(f"counterpoint.{workload}.data.layout").FORMATS
+        assert all(f" {name}" in text for name in formats)
+
+
+def test_help_of_compare_tells_the_metric_of_every_workload(command):
+    assert "the workload's first, as auc or ndcg@10" in " ".join(command("compare", "--help").out.split())
 
 
 def test_help_of_prepare_shows_rows_of_both_files(command):

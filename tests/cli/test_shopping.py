@@ -72,7 +72,11 @@ def test_one_user_gets_the_best_items_not_yet_bought(command, trained, tmp_path)
     assert told.code == 0, told.err
     one = recommender.recommend(user, top=4)
     assert [f"{place:3}. {each}" for place, each in enumerate(one, 1)] == told.out.splitlines()
-    bought = {store.item_ids[int(item)] for item in store.interactions("train", "buy").of(7)}
+    bought = {
+        store.item_ids[int(item)]
+        for split in ("train", "validation", "test")
+        for item in store.interactions(split, "buy").of(7)
+    }
     assert len(one) == 4
     assert not bought & {each.item for each in one}
     written = json.loads((tmp_path / "one.json").read_text())
@@ -138,16 +142,25 @@ def test_methods_are_compared_by_users(command, shop, tmp_path):
         (("recommend", "RUN", "--history", "a"), "--history: of no use here; this run takes --user.", 2),
         (("recommend", "RUN", "--all", "--user", "a"), "--user: of no use here; leave it out with --all.", 2),
         (("recommend", "RUN", "--user", "u9999"), "no user 'u9999'", 2),
+        (
+            ("recommend", "RUN", "--all", "--json", "a.json"),
+            "--json: of no use here; --all writes Parquet",
+            2,
+        ),
+        (("recommend", "RUN", "--user", "u00001", "--out", "a.parquet"), "--out: of no use here; it goes", 2),
+        (("recommend", "RUN", "--all", "--out", "a.csv"), "--out a.csv: --all writes Parquet; end the", 2),
         (("export", "RUN"), "only models of the feedback workload can be exported", 2),
         (("submit", "RUN"), "logs of behaviours have no form for submissions", 2),
         (("evaluate", "RUN", "--split", "unlabelled"), "unlabelled", 2),
     ],
 )
-def test_wrong_use_is_one_sentence(command, trained, arguments, message, code):
+def test_wrong_use_is_one_sentence(command, trained, arguments, message, code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     told = command(*(trained if part == "RUN" else part for part in arguments))
     assert told.code == code
     assert message in told.err
     assert len(told.err.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_other_users_and_items_are_refused(command, trained, tmp_path):
@@ -160,9 +173,84 @@ def test_other_users_and_items_are_refused(command, trained, tmp_path):
 
 def test_a_log_of_news_asks_for_a_recipe_of_news(command, small_mind, tmp_path):
     told = command("train", "metabalance", "--data", small_mind, "--out", tmp_path / "run")
-    assert told.code in (1, 2)
-    assert len(told.err.splitlines()) == 1
+    assert told.code == 2
+    assert told.err == (
+        f"counterpoint: {small_mind}: looks like data of news, and metabalance is a recipe of behaviors; "
+        "choose a recipe such as mtrec.\n"
+    )
     assert not (tmp_path / "run").exists()
+
+
+def test_a_shopping_log_asks_for_a_recipe_of_behaviors(command, shop, tiny, tmp_path):
+    data = tmp_path / "log"
+    data.mkdir()
+    (data / "train.csv").write_text("user,item,behaviour\n")
+    for place, more, too in (
+        (shop, "", ""),
+        (data, " or feedback", " or gradcraft"),
+        (data / "train.csv", " or feedback", " or gradcraft"),
+    ):
+        told = command("prepare", place, *tiny)
+        assert told.code == 2
+        assert told.err == (
+            f"counterpoint: {place}: looks like data of behaviors{more}, and mtrec is a recipe of news; add "
+            f"--recipe metabalance{too}.\n"
+        )
+    told = command("compare", "mtrec", "bert", "--data", shop, "--out", tmp_path / "compare", *tiny)
+    assert "mtrec is a recipe of news; choose a recipe such as metabalance." in told.err
+    missing = command("prepare", tmp_path / "nowhere", *tiny)
+    assert f"{tmp_path / 'nowhere'}: no such folder; give the folder that holds the data." in missing.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("prepare", "DATA", "--format", "interactions"),
+            "--format interactions: one of behaviors, and mtrec is a recipe of news; add --recipe metab",
+        ),
+        (
+            ("train", "mtrec", "--data", "DATA", "--format", "kuairand"),
+            "--format kuairand: one of feedback, and mtrec is a recipe of news; choose a recipe such as grad",
+        ),
+        (
+            ("compare", "metabalance", "behaviors-single", "--data", "DATA", "--format", "mind"),
+            "--format mind: one of news, and metabalance is a recipe of behaviors; choose a recipe such as",
+        ),
+        (
+            ("prepare", "DATA", "--format", "interaction", "--recipe", "metabalance"),
+            "--format interaction: unknown (did you mean 'interactions'?)",
+        ),
+    ],
+)
+def test_a_format_of_another_workload_asks_for_a_recipe_of_it(command, shop, arguments, message):
+    told = command(*(shop if part == "DATA" else part for part in arguments))
+    assert told.code == 2
+    assert message in told.err
+    assert len(told.err.splitlines()) == 1
+
+
+def test_training_tells_once_what_preparation_counted(command, tmp_path):
+    log = tmp_path / "log"
+    log.mkdir()
+    rows = [f"{user},{item},buy,{user + item}" for user in range(6) for item in range(9) if item != user]
+    rows += ["0,1,buy,0", "1,1,click,9", "oops"]
+    (log / "train.csv").write_text("\n".join(["user,item,behaviour,time", *rows]))
+    (log / "test.csv").write_text("user,item\n0,5\n1,4\n77,0\n0,99\n")
+    settings = [*SETTINGS, "--set", 'tasks=["buy", "click"]', "--on-bad-row", "skip"]
+    first, second = (
+        command("train", "metabalance", "--data", log, "--out", tmp_path / name, *settings) for name in "ab"
+    )
+    assert first.code == second.code == 0, first.err + second.err
+    told = dict(reversed(line.split(None, 1)) for line in first.err.splitlines() if line.startswith("  "))
+    assert told["repeats merged"] == "1"
+    assert told["rows out of time order"] == "1"
+    assert told["test pairs of users or items without training pairs"] == "2"
+    assert "0" not in told.values()
+    assert "1 malformed rows were set aside in " in first.err
+    assert [line.split(":")[0] for line in second.err.splitlines()] == ["run", "next"]
+    said = command("evaluate", tmp_path / "a").out
+    assert "  dropped pairs of users or items without training pairs: 2" in said
 
 
 @pytest.mark.slow

@@ -55,6 +55,8 @@ def test_the_defaults_are_those_of_paper_5():
         ({"chain": "aitm", "order": ("like",)}, "at least two tasks"),
         ({"chain": "aitm", "order": ("like", "like")}, "each once"),
         ({"experts": ()}, "at least 1 item"),
+        ({"experts": (8, 0)}, "should be greater than 0"),
+        ({"towers": (-4,)}, "should be greater than 0"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(given, said):

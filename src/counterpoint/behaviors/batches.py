@@ -55,7 +55,8 @@ class TrainingBatches:
         examples: rows in an epoch, the negatives included.
 
     Raises:
-        CounterpointError: a task has no training pairs, or no item is left to draw for some user.
+        CounterpointError: a task has no training pairs, no item is left to draw for some user, or more
+            negatives are asked for than there are items.
     """
 
     def __init__(self, store: Store, recipe: BehaviorsRecipe) -> None:
@@ -112,7 +113,7 @@ class TrainingBatches:
         return self._epoch_order[1]
 
     def _check(self, store: Store) -> None:
-        """Raise where no item is left to draw."""
+        """Raise where no item is left to draw, or more are asked for than there are."""
         without = np.flatnonzero((self._positives.pairs.counts() > 0) & (self._allowed.counts == 0))
         if len(without):
             user = store.user_ids[int(without[0])]
@@ -120,6 +121,12 @@ class TrainingBatches:
                 f"{store.path}: more negatives asked for than items exist: user {user!r} has met all "
                 f"{store.item_count} items, which leaves none for sampling.negatives={self._negatives}; "
                 "leave the user out or keep more items."
+            )
+        if self._negatives > store.item_count:
+            raise CounterpointError(
+                f"{store.path}: more negatives asked for than items exist: sampling.negatives="
+                f"{self._negatives}, and there are {store.item_count} items; lower sampling.negatives or "
+                "keep more items."
             )
 
 

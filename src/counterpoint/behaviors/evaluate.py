@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from counterpoint.behaviors.data.pairs import UNTRAINED
 from counterpoint.behaviors.data.store import Interactions, Store
 from counterpoint.behaviors.floors import floors
 from counterpoint.behaviors.network import BehaviorsNetwork
@@ -70,6 +71,7 @@ def evaluate(
         for name, first in _rival_lists(store, recipe, split, users, masked, progress).items()
     }
     hidden = len(wanted) + len(masked) - len(Interactions.union((wanted, masked)))
+    dropped = store.counts.get(f"{split} {UNTRAINED}", 0)
     record["intervals"] = intervals(metrics)
     record["floors"] = {name: _means(floor) for name, floor in rivals.items()}
     record["slices"] = _user_slices(metrics, bought.counts()) | _item_slices(top, users, wanted, bought)
@@ -81,6 +83,7 @@ def evaluate(
         "items": store.item_count,
         f"{recipe.target} pairs of the split": len(wanted),
         "of them left out of the rankings, so never found": hidden,
+        **({f"dropped {UNTRAINED}": dropped} if dropped else {}),
     }
     record["warnings"] = floor_warnings(record)
     return Evaluated.of(record, metrics, rivals)
@@ -98,14 +101,17 @@ def masked_pairs(recipe: BehaviorsRecipe, store: Store, split: str) -> Interacti
     """Return the pairs that a split's rankings leave out.
 
     What was bought in training, always; what was bought in validation, when testing and if the recipe says
-    so; and, if it says so, what was met in training by another behaviour.
+    so; and, if it says so, what was met in training by another behaviour. On the training split what was
+    bought in it is to be found, and so never left out.
     """
-    left_out = [store.interactions("train", recipe.target)]
+    bought = store.interactions("train", recipe.target)
+    left_out = [bought]
     if "validation" in recipe.ranking.mask and split == "test":
         left_out.append(store.interactions("validation", recipe.target))
     if "auxiliary" in recipe.ranking.mask:
         left_out += [store.interactions("train", task) for task in recipe.tasks[1:]]
-    return Interactions.union(left_out)
+    masked = Interactions.union(left_out)
+    return masked.without(bought) if split == "train" else masked
 
 
 _Lists = dict[str, Int[np.ndarray, "scored depth"]]

@@ -2,8 +2,9 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
+from counterpoint.behaviors.data.rows import SYNONYMS
 from counterpoint.recipe import Balance, Recipe, Section
 
 
@@ -45,8 +46,8 @@ class Network(Section):
     """Paper 4's network: a shared bottom of an MLP and a product of embeddings, a tower for each task."""
 
     size: int = Field(64, ge=1, description="numbers in a user's and an item's vector")
-    mlp: tuple[int, ...] = Field((32, 16, 8), min_length=1, description="widths of the shared layers")
-    towers: tuple[int, ...] = Field((64, 32), description="widths of each tower's layers")
+    mlp: tuple[PositiveInt, ...] = Field((32, 16, 8), min_length=1, description="widths of the shared layers")
+    towers: tuple[PositiveInt, ...] = Field((64, 32), description="widths of each tower's layers")
     dropout: float = Field(0.5, ge=0, lt=1, description="after each layer")
     tables: Literal["separate", "common"] = Field(
         "separate", description="the MLP and the product look up tables of their own, or the same ones"
@@ -95,6 +96,9 @@ class BehaviorsRecipe(Recipe):
             raise ValueError("tasks must name a target first and each behaviour once")
         if len(self.tasks) > 8:
             raise ValueError(f"tasks must be 8 at most; there are {len(self.tasks)}")
+        for task in self.tasks:
+            if task in SYNONYMS:
+                raise ValueError(f"tasks must name {SYNONYMS[task]!r}, as which rows of {task!r} are read")
         both = set(self.tasks) & set(self.data.ignore)
         if both:
             raise ValueError(f"{min(both)!r} is a task and in data.ignore; leave it out of one of them")

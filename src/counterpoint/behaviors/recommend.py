@@ -8,7 +8,7 @@ import polars as pl
 import torch
 from jaxtyping import Float
 
-from counterpoint.behaviors.data.store import Store
+from counterpoint.behaviors.data.store import SPLITS, Interactions, Store
 from counterpoint.behaviors.evaluate import masked_pairs
 from counterpoint.behaviors.network import BehaviorsNetwork
 from counterpoint.behaviors.ranking import NetworkScorer, scorer_of, top_items
@@ -27,7 +27,7 @@ class Recommendation:
         item: its id.
         score: the probability that the user buys it, as the model has it: beside sampled negatives, so it is
             for comparing items, not for counting on.
-        known_by: the behaviours by which the user met the item in training.
+        known_by: the auxiliary behaviours by which the user met the item in training.
     """
 
     item: str
@@ -42,7 +42,8 @@ class Recommendation:
 class BehaviorsRecommender:
     """A trained network with the users and items of its store.
 
-    What the user bought in training is left out, and what the recipe's ``ranking.mask`` leaves out of a test.
+    What the user is known to have bought is left out, be it in training, validation or test, and what the
+    recipe's ``ranking.mask`` leaves out of a test.
 
     Args:
         model: the network.
@@ -52,7 +53,8 @@ class BehaviorsRecommender:
 
     def __init__(self, model: BehaviorsNetwork, recipe: BehaviorsRecipe, store: Store) -> None:
         self._model, self._recipe, self._store = model, recipe, store
-        self._masked = masked_pairs(recipe, store, "test")
+        bought = [store.interactions(split, recipe.target) for split in SPLITS]
+        self._masked = Interactions.union([masked_pairs(recipe, store, "test"), *bought])
         self._scorer = NetworkScorer(model, recipe.target)
 
     def recommend(self, user: str | int, *, top: int = 10) -> list[Recommendation]:
@@ -67,7 +69,8 @@ class BehaviorsRecommender:
         items, logits = top_items(self._scorer, np.array([row]), self._masked, depth)
         left = items[0] >= 0
         known = {
-            task: set(self._store.interactions("train", task).of(row).tolist()) for task in self._recipe.tasks
+            task: set(self._store.interactions("train", task).of(row).tolist())
+            for task in self._recipe.tasks[1:]
         }
         return [
             Recommendation(

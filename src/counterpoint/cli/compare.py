@@ -30,7 +30,10 @@ def compare(
     ] = None,
     settings: options.Settings = None,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
-    metric: Annotated[str | None, typer.Option(help="The one that decides. Default: the AUC.")] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(help="The one that decides. Default: the workload's first, as auc or ndcg@10."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="The folder of the runs and the result.")] = Path("runs/compare"),
     format: options.Format = None,  # noqa: A002
     on_bad_row: options.OnBadRow = "stop",

@@ -99,8 +99,6 @@ def prepare(
     splits = {f"split {name}": count for name, count in store.manifest["splits"].items()}
     for name, count in {**store.counts, **splits}.items():
         print(f"{count:>12,}  {name}")
-    aside = store.counts["bad rows set aside"]
-    if aside:
-        show.say(f"{aside} malformed rows were set aside in {store.path / 'bad_rows.jsonl'}")
+    show.set_aside(store)
     show.say(f"splits: {store.manifest['split rule']}")
     show.say(f"prepared store: {store.path}")

@@ -43,7 +43,9 @@ def recommend(
     everybody: Annotated[
         bool, typer.Option("--all", help="For everybody in the data, as a Parquet file (--out).")
     ] = False,
-    out: Annotated[Path, typer.Option(help="The file that --all writes.")] = Path("recommendations.parquet"),
+    out: Annotated[
+        Path | None, typer.Option(help="The file that --all writes. Default: recommendations.parquet.")
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many to show.")] = 10,
     data: options.Data = None,
     json: options.Json = None,
@@ -73,11 +75,12 @@ def recommend(
             known = ", ".join(f"--{each}" for each in takes)
             remedy = "leave it out with --all" if everybody else f"this run takes {known}"
             raise UsageError(f"--{option}: of no use here; {remedy}.")
+    target = _target(everybody, out, json)
     ranked_by = {} if by is None else {"by": by}
     if everybody:
         with show.progress() as progress:
-            rows = api.recommend_all(run, out=out, data=data, top=top, progress=progress, **ranked_by)
-        show.say(f"written: {rows:,} rows in {out}")
+            rows = api.recommend_all(run, out=target, data=data, top=top, progress=progress, **ranked_by)
+        show.say(f"written: {rows:,} rows in {target}")
         return
     if of_news:
         asked: dict[str, Any] = {
@@ -96,6 +99,18 @@ def recommend(
         write_json(json, {subject: asked[subject], "recommendations": told})
     for place, one in enumerate(ranked, 1):
         print(f"{place:3}. {one}")
+
+
+def _target(everybody: bool, out: Path | None, json: Path | None) -> Path:
+    """Return the file that ``--all`` writes; refuse files that would not be written."""
+    if everybody and json is not None:
+        raise UsageError("--json: of no use here; --all writes Parquet to --out.")
+    if not everybody and out is not None:
+        raise UsageError("--out: of no use here; it goes with --all, and --json writes one answer.")
+    target = out or Path("recommendations.parquet")
+    if target.suffix != ".parquet":
+        raise UsageError(f"--out {target}: --all writes Parquet; end the name in .parquet.")
+    return target
 
 
 def _titles(entries: list[str]) -> dict[str, str]:

@@ -4,9 +4,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING
 
 from counterpoint.errors import CounterpointError
 from counterpoint.progress import Progress
+
+if TYPE_CHECKING:
+    from counterpoint.workload import Store
 
 _SECONDS_BETWEEN_LINES = 15.0
 
@@ -83,6 +87,13 @@ def _lines() -> Progress:
             print(f"{label}: {done} of {total}, about {left / 60:.1f} min left", file=sys.stderr, flush=True)
 
     return line
+
+
+def set_aside(store: "Store") -> None:
+    """Tell how many malformed rows a store was made without, and where they are, if there were any."""
+    aside = store.manifest["counts"]["bad rows set aside"]
+    if aside:
+        say(f"{aside} malformed rows were set aside in {store.path / 'bad_rows.jsonl'}")
 
 
 def say(text: str) -> None:

@@ -1,11 +1,15 @@
 """``counterpoint train``."""
 
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from counterpoint.cli import options, show
+
+if TYPE_CHECKING:
+    from counterpoint.workload import Store
 
 
 def train(
@@ -26,6 +30,16 @@ def train(
     """
     from counterpoint import api
 
+    begun = time.time()
+
+    def counted(store: "Store") -> None:
+        if (store.path / "manifest.json").stat().st_mtime < begun:
+            return  # prepared before, and told then
+        for name, count in store.manifest["counts"].items():
+            if count:
+                show.say(f"{count:>12,}  {name}")
+        show.set_aside(store)
+
     with show.progress(
         interrupted="the same command with --resume goes on from the last checkpoint"
     ) as progress:
@@ -38,6 +52,7 @@ def train(
             resume=resume,
             format=format,
             on_bad_row=on_bad_row,
+            prepared=counted,
             progress=progress,
         )
     show.say(f"run: {run.path}")

@@ -2,7 +2,7 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from counterpoint.recipe import Section
 
@@ -27,8 +27,10 @@ class Network(Section):
         "factorization machine beside every task's mixture, as paper 5's code has it",
     )
     embedding: int = Field(16, ge=1, description="numbers in the vector of an id")
-    experts: tuple[int, ...] = Field((256, 128, 64), min_length=1, description="widths of an expert's layers")
-    towers: tuple[int, ...] = Field((32, 16), description="widths of each tower's layers")
+    experts: tuple[PositiveInt, ...] = Field(
+        (256, 128, 64), min_length=1, description="widths of an expert's layers"
+    )
+    towers: tuple[PositiveInt, ...] = Field((32, 16), description="widths of each tower's layers")
     dropout: float = Field(0.2, ge=0, lt=1, description="after each layer of experts and towers")
     initial: Literal["normal", "xavier"] = Field(
         "normal", description="weights of layers: N(0, 0.01²) as the tables', or by Xavier's uniform rule"

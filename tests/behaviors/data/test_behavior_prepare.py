@@ -132,6 +132,7 @@ def test_the_data_s_own_split_is_read_as_it_is(tmp_path, prepared):
     assert counts["validation pairs of users or items without training pairs"] == 1
     assert (counts["test rows read"], counts["test repeats merged"]) == (6, 1)
     assert (counts["validation rows read"], counts["rows dropped by the filter"]) == (4, 0)
+    assert counts["validation pairs that test too"] == 1
     assert "x" not in store.item_rows
     assert store.manifest["settings"] == {}
 
@@ -211,9 +212,22 @@ BUYS = [(user, item, "buy", item) for user in range(4) for item in range(5)]
             BUYS,
             {"tasks": ("buy", "pv")},
             UsageError,
-            r"not a single row of 'pv', a task of the recipe \(did you mean 'click'\?\); it has buy",
+            "not a single row of 'pv', a task of the recipe; it has buy: leave 'pv' out of tasks or bring a",
         ),
-        ([], {"tasks": ("buy",)}, UsageError, "not a single row of 'buy', .*; it has no row of any task"),
+        (
+            [(0, 0, "cart", 0), (1, 0, "pv", 0)],
+            {"tasks": ("buy", "cart", "click")},
+            UsageError,
+            "train.csv: not a single row of 'buy', the target; it has cart, click: put another behaviour "
+            r"first in tasks, or bring a log that has it\.$",
+        ),
+        (
+            BUYS,
+            {"tasks": ("cart",), "ignore": ("buy",)},
+            UsageError,
+            "train.csv: none of 20 rows is of a task of the recipe; bring a log of cart, or set tasks anew",
+        ),
+        ([], {"tasks": ("buy",)}, UsageError, r"train.csv: the log has no rows; bring one that has some\.$"),
         (
             BUYS,
             {"least_bought": 6},
@@ -269,6 +283,43 @@ def test_a_log_that_cannot_be_learned_from(log, settings, error, message, tmp_pa
         prepared(tmp_path / "train.csv", **settings)
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["train.csv"]
+
+
+@pytest.mark.parametrize(
+    ("held_out", "message"),
+    [
+        (
+            {
+                "test": [(0, 1, "buy")],
+                "validation": [(0, 1, "buy"), (9, 9, "buy"), (0, 1, "buy"), (0, 2, "pv")],
+            },
+            r"validation.csv: no buy pair is left for validation \(1 pairs of users or items without "
+            r"training pairs, 1 pairs that test too, 1 rows of other behaviours than buy were dropped\); ",
+        ),
+        (
+            {
+                "test": [(0, 1, "buy"), (1, 1, "buy")],
+                "validation": [(0, 1, "buy"), (1, 1, "buy"), (9, 9, "buy")],
+            },
+            r"validation.csv must hold pairs that do not test\.$",
+        ),
+        (
+            {"test": [(0, 1, "pv"), (1, 1, "pv")], "validation": [(0, 1, "buy"), (0, 2, "cart")]},
+            r"test.csv: no buy pair is left for testing \(2 rows of other behaviours than buy were "
+            r"dropped\); test.csv must hold rows of buy\.$",
+        ),
+        (
+            {"test": [], "validation": [(0, 1, "buy"), (0, 2, "pv")]},
+            "test.csv: no buy pair is left for testing; test.csv must hold pairs of users and items that the",
+        ),
+    ],
+)
+def test_the_cause_of_an_empty_split_is_told(held_out, message, tmp_path, prepared):
+    write_csv(tmp_path / "train.csv", BUYS)
+    for split, pairs in held_out.items():
+        write_csv(tmp_path / f"{split}.csv", pairs, "user,item,behaviour")
+    with pytest.raises(CounterpointError, match=message):
+        prepared(tmp_path, tasks=("buy",))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import json
+import re
 from collections import Counter
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -112,9 +113,31 @@ def test_only_the_target_s_rows_are_held_out(tmp_path):
         tmp_path / "test.csv", [(1, 2, "purchase"), (1, 3, "pv"), (2, 3, "buy")], "user,item,behavior"
     )
     counts: Counter[str] = Counter()
-    blocks = interactions.pairs(file, "buy", BadRows("stop", tmp_path / "bad"), counts, silent)
+    blocks = interactions.pairs(file, "test", "buy", BadRows("stop", tmp_path / "bad"), counts, silent)
     assert [row for block in blocks for row in block.rows()] == [("1", "2"), ("2", "3")]
-    assert counts == {"held-out rows of other behaviours than buy": 1}
+    assert counts == {"test rows of other behaviours than buy": 1}
+
+
+def test_texts_that_only_begin_like_numbers_are_ids(tmp_path):
+    ids = ["-1Lr0G", "1.5", "1.0.0", "v1.0", "-", "007", "3.", "-x"]
+    file = write_csv(
+        tmp_path / "train.csv", [(name, 1, "buy") for name in ids if name != "3."], "user,item,behaviour"
+    )
+    assert [row[0] for row in read(interactions, file)[0]] == [name for name in ids if name != "3."]
+
+
+@pytest.mark.parametrize("written", ["-3.0", "-0.5", "-.5", "-1e+16", "-3."])
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_an_id_below_0_is_refused_in_every_form(written, form, tmp_path):
+    file = tmp_path / f"train.{form}"
+    if form == "csv":
+        write_csv(file, [("a", written, "buy")], "user,item,behaviour")
+    elif form == "jsonl":
+        write(file, [json.dumps({"user": "a", "item": written, "behaviour": "buy"})])
+    else:
+        pl.DataFrame({"user": ["a"], "item": [written], "behaviour": ["buy"]}).write_parquet(file)
+    with pytest.raises(BadRowError, match=f"field 'item': '{re.escape(written)}' is below 0; give every row"):
+        read(interactions, file)
 
 
 IN_TIME = "1511544070"
@@ -146,6 +169,19 @@ IN_TIME = "1511544070"
         (interactions, ",2,buy,3", "user", "it is missing; give every row an id"),
         (interactions, "1, ,buy,3", "item", "it is missing"),
         (interactions, "1,-2,buy,3", "item", "'-2' is below 0"),
+        (interactions, "1,-2.0,buy,3", "item", "'-2.0' is below 0"),
+        (
+            interactions,
+            "0.0,2,buy,3",
+            "user",
+            "'0.0' is written with a decimal point; write ids as whole numbers.",
+        ),
+        (
+            interactions,
+            "1,12.,buy,3",
+            "item",
+            "'12.' is written with a decimal point; write ids as whole numbers.",
+        ),
         (interactions, "1,2,,3", "behaviour", "it is missing; fill it in or remove the row"),
         (interactions, "1,2,buy,", "time", "it is missing"),
         (

@@ -37,6 +37,13 @@ def test_the_union_holds_each_pair_once(first, second):
     assert pairs.offsets[-1] == len(pairs)
 
 
+@given(PAIRS, PAIRS)
+def test_pairs_without_others_are_the_difference_of_sets(first, second):
+    pairs = made(first).without(made(second))
+    assert list(zip(pairs.users(), pairs.items, strict=True)) == sorted({*first} - {*second})
+    assert len(pairs.counts()) == 7
+
+
 def test_rows_beyond_32_bits_of_pairs_do_not_overflow():
     users, items = np.array([3_000_000, 1], dtype=np.int32), np.array([4_000_000, 4_000_000], dtype=np.int32)
     pairs = Interactions.of_pairs(users, items, 3_000_001)

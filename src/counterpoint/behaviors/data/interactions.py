@@ -30,6 +30,9 @@ PARQUET_ROWS = 1_000_000
 
 _Blocks = Iterator[pl.DataFrame]
 
+_NEGATIVE = r"^-(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$"
+_POINTED = r"^\d+\.0*$"
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -37,7 +40,7 @@ def rows(file: Path, bad: BadRows, counts: Counter[str], progress: Progress) -> 
     """Yield the rows."""
     clock = _Clock(file)
     for block in _blocks(file, ("user", "item", "behaviour"), ("time",), bad, progress):
-        checks = [_id(block, "user"), _id(block, "item"), _filled("behaviour")]
+        checks = [*_ids(block), _filled("behaviour")]
         timed = "time" in block.columns
         if timed:
             block = block.with_columns(_moment=clock.read(block["time"]))
@@ -50,21 +53,28 @@ def rows(file: Path, bad: BadRows, counts: Counter[str], progress: Progress) -> 
         yield sound.select("user", "item", pl.col("behaviour").replace(SYNONYMS), *times)
 
 
-def pairs(file: Path, target: str, bad: BadRows, counts: Counter[str], progress: Progress) -> _Blocks:
-    """Yield the pairs, user and item, that a file holds out.
+def pairs(
+    file: Path, split: str, target: str, bad: BadRows, counts: Counter[str], progress: Progress
+) -> _Blocks:
+    """Yield the pairs, user and item, that a split's file holds out.
 
     Where the file has a column of behaviours, rows of others than ``target`` are counted and dropped.
     """
     for block in _blocks(file, ("user", "item"), ("behaviour",), bad, progress):
-        checks = [_id(block, "user"), _id(block, "item")]
+        checks = _ids(block)
         if "behaviour" in block.columns:
             checks.append(_filled("behaviour"))
         sound = drop_bad(block, checks, bad, file)
         if "behaviour" in block.columns:
             chosen = sound.filter(pl.col("behaviour").replace(SYNONYMS) == target)
-            counts[f"held-out rows of other behaviours than {target}"] += len(sound) - len(chosen)
+            counts[f"{split} {others_than(target)}"] += len(sound) - len(chosen)
             sound = chosen
         yield sound.select("user", "item")
+
+
+def others_than(target: str) -> str:
+    """Return the name of the count of held-out rows that are dropped, after that of their split."""
+    return f"rows of other behaviours than {target}"
 
 
 class _Clock:
@@ -108,13 +118,18 @@ def _microseconds(text: str) -> int | None:
     return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH) // timedelta(microseconds=1)
 
 
-def _id(block: pl.DataFrame, field: str) -> Check:
-    """Refuse an id that is missing or below 0."""
-    if block.schema[field].is_integer():
-        wrong = pl.col(field).is_null() | (pl.col(field) < 0)
-    else:
-        wrong = (pl.col(field) == "") | pl.col(field).str.contains(r"^-\d+$")
-    return Check(field, wrong, said(field, "below 0"), "give every row an id, text or a number from 0 on")
+def _ids(block: pl.DataFrame) -> list[Check]:
+    """Refuse ids that are missing, below 0, or whole numbers that were written as others (1.0)."""
+    checks = []
+    for field in ("user", "item"):
+        name, is_text = pl.col(field), not block.schema[field].is_integer()
+        wrong = (name == "") | name.str.contains(_NEGATIVE) if is_text else name.is_null() | (name < 0)
+        remedy = "give every row an id, text or a number from 0 on"
+        checks.append(Check(field, wrong, said(field, "below 0"), remedy))
+        if is_text:
+            problem = said(field, "written with a decimal point")
+            checks.append(Check(field, name.str.contains(_POINTED), problem, "write ids as whole numbers"))
+    return checks
 
 
 def _filled(field: str) -> Check:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from counterpoint.behaviors.data import ijcai15, interactions, userbehavior
 from counterpoint.behaviors.data.rows import Format
-from counterpoint.errors import UsageError, nearest
+from counterpoint.errors import NoDataError, UsageError, nearest
 
 FORMATS: dict[str, Format] = {"interactions": interactions, "userbehavior": userbehavior, "ijcai15": ijcai15}
 
@@ -67,7 +67,7 @@ def find(data: Path, format_name: str | None = None) -> Source:
     logs = found.get("interactions") or [file for files in found.values() for file in files]
     if not logs:
         wanted = ", or ".join(", ".join(FORMATS[name].patterns) for name in found)
-        raise UsageError(f"{data}: no log found, looked for {wanted}.")
+        raise NoDataError(f"{data}: no log found, looked for {wanted}.")
     log = _only(data, logs, "logs")
     chosen = next(name for name, files in found.items() if log in files)
     if chosen != "interactions":

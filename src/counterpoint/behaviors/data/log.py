@@ -58,7 +58,8 @@ def read_log(
 
     Raises:
         BadRowError: a malformed row.
-        UsageError: the log has a behaviour that is neither a task nor ignored, or lacks a task's.
+        UsageError: the log has no rows, has a behaviour that is neither a task nor ignored, or lacks a
+            task's.
     """
     log = Log({task: [] for task in tasks})
     order = _TimeOrder()
@@ -83,7 +84,7 @@ def read_log(
     counts["rows of ignored behaviours"] = sum(others.values())
     counts["rows out of time order"] = order.count
     _refuse_strangers(source, others, tasks, ignore)
-    _refuse_empty_tasks(source, log, tasks)
+    _refuse_empty_tasks(source, log, tasks, counts["rows read"])
     return log
 
 
@@ -127,14 +128,25 @@ def _refuse_strangers(
         )
 
 
-def _refuse_empty_tasks(source: Source, log: Log, tasks: Sequence[str]) -> None:
-    """Refuse a log that lacks a task's behaviour."""
+def _refuse_empty_tasks(source: Source, log: Log, tasks: Sequence[str], read: int) -> None:
+    """Refuse a log that lacks a task's behaviour; without its target a recipe would become another."""
     filled = [task for task in tasks if log.rows[task]]
-    for task in tasks:
-        if task not in filled:
-            hint = f" (did you mean {SYNONYMS[task]!r}?)" if task in SYNONYMS else ""
-            has = f"it has {', '.join(filled)}" if filled else "it has no row of any task"
-            raise UsageError(
-                f"{source.log}: not a single row of {task!r}, a task of the recipe{hint}; {has}: leave "
-                f"{task!r} out of tasks or bring a log that has it."
-            )
+    empty = [task for task in tasks if task not in filled]
+    if not empty:
+        return
+    has, first = ", ".join(filled), empty[0]
+    if not read:
+        said = "the log has no rows; bring one that has some"
+    elif not filled:
+        said = f"none of {read:,} rows is of a task of the recipe; bring a log of {first}, or set tasks anew"
+    elif first == tasks[0]:
+        said = (
+            f"not a single row of {first!r}, the target; it has {has}: put another behaviour first in tasks, "
+            "or bring a log that has it"
+        )
+    else:
+        said = (
+            f"not a single row of {first!r}, a task of the recipe; it has {has}: leave {first!r} out of "
+            "tasks or bring a log that has it"
+        )
+    raise UsageError(f"{source.log}: {said}.")

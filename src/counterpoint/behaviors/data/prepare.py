@@ -114,12 +114,18 @@ def _cut(
     if source.test is not None:
         given = {
             split: held_out_keys(
-                list(interactions.pairs(file, target, bad, counts, progress)), split, log, pairs, counts
+                list(interactions.pairs(file, split, target, bad, counts, progress)),
+                split,
+                log,
+                pairs,
+                counts,
             )
             for split, file in (("test", source.test), ("validation", source.validation))
             if file is not None
         }
         cut = as_given(own, given["test"], given.get("validation"), target, settings)
+        if "validation" in given:
+            counts[f"validation {_TESTED}"] = len(given["validation"]) - len(cut.validation)
         held_out = np.concatenate(list(given.values()))
         counts[f"leaks removed from {target}"] = len(own) - len(minus(own, np.unique(held_out)))
         return cut
@@ -176,15 +182,22 @@ def _renumbered(pairs: Pairs, train: Mapping[str, Keys], cut: Cut, counts: Count
 
 
 def _refuse_empty(source: Source, sizes: Mapping[str, int], target: str, counts: Counter[str]) -> None:
-    """Refuse a store with an empty split."""
+    """Refuse a store with an empty split; the remedy is that of what most of its pairs were dropped for."""
+    needed = {
+        UNTRAINED: "pairs of users and items that the log has",
+        _TESTED: "pairs that do not test",
+        interactions.others_than(target): f"rows of {target}",
+    }
     for split, size in sizes.items():
         if size:
             continue
-        dropped = counts[f"{split} {UNTRAINED}"]
-        why = f" ({dropped} {UNTRAINED} were dropped)" if dropped else ""
+        dropped = {what: number for what in needed if (number := counts[f"{split} {what}"])}
+        told = ", ".join(f"{number} {what}" for what, number in dropped.items())
+        why = f" ({told} were dropped)" if told else ""
         held = {"test": source.test, "validation": source.validation}.get(split)
         if held is not None:
-            remedy = f"{held.name} must hold pairs of users and items that the log has"
+            most = max(dropped, key=lambda what: dropped[what], default=UNTRAINED)
+            remedy = f"{held.name} must hold {needed[most]}"
         elif source.test is not None:
             remedy = "bring more, or set data.validation_share anew"
         else:
@@ -193,6 +206,9 @@ def _refuse_empty(source: Source, sizes: Mapping[str, int], target: str, counts:
             f"{held or source.log}: no {target} pair is left for {_USES[split]}{why}; {remedy}."
         )
 
+
+_TESTED = "pairs that test too"
+"""The count of pairs of a given validation split that are dropped, after its name."""
 
 _USES = {"train": "training", "validation": "validation", "test": "testing"}
 

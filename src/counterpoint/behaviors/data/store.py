@@ -58,6 +58,13 @@ class Interactions:
         items = np.concatenate([one.items for one in several])
         return cls.of_pairs(users, items, len(several[0].offsets) - 1)
 
+    def without(self, others: "Interactions") -> Self:
+        """Return the pairs that are not among the ``others``, which are over the same users."""
+        width = 1 + max(int(pairs.items.max(initial=-1)) for pairs in (self, others))
+        own, theirs = (pairs.users().astype(np.int64) * width + pairs.items for pairs in (self, others))
+        kept = np.isin(own, theirs, invert=True)
+        return self.of_pairs(self.users()[kept], self.items[kept], len(self.offsets) - 1)
+
     def users(self) -> Int[np.ndarray, " pairs"]:
         """Return the user of each pair."""
         return np.repeat(np.arange(len(self.offsets) - 1, dtype=np.int32), self.counts())

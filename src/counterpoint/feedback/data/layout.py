@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from counterpoint.errors import UsageError, nearest
+from counterpoint.errors import NoDataError, UsageError, nearest
 from counterpoint.feedback.data import (
     aliccp,
     aliccp_paddlerec,
@@ -90,7 +90,7 @@ def find(data: Path, format_name: str | None = None) -> Source:
         found = [entry for entry in map(_plainly_named, asked) if _matching(data, entry.patterns)]
     if not found:
         wanted = ", or ".join(", ".join(entry.patterns) for entry in asked)
-        raise UsageError(f"{data}: no log found, looked for {wanted}.")
+        raise NoDataError(f"{data}: no log found, looked for {wanted}.")
     if len(found) > 1:
         names = ", ".join(entry.name for entry in found)
         raise UsageError(f"{data}: logs of several formats ({names}); add --format, or name one file.")

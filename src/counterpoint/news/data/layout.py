@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from counterpoint.errors import UsageError, nearest
+from counterpoint.errors import NoDataError, UsageError, nearest
 from counterpoint.news.data import ebnerd, logs, mind
 from counterpoint.news.data.rows import Format
 
@@ -66,7 +66,7 @@ def find(folder: Path, format_name: str | None = None) -> Source:
         UsageError: the folder is missing, the format unknown, or nothing readable is there.
     """
     if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder; give the folder that holds the data.")
+        raise NoDataError(f"{folder}: no such folder; give the folder that holds the data.")
     if format_name is not None and format_name not in FORMATS:
         raise UsageError(
             f"--format {format_name}: unknown{nearest(format_name, FORMATS)}; known: {', '.join(FORMATS)}."
@@ -90,7 +90,7 @@ def find(folder: Path, format_name: str | None = None) -> Source:
     wanted = "; or ".join(
         f"{' or '.join(entry.impression_files)} with {' or '.join(entry.article_files)}" for entry in formats
     )
-    raise UsageError(f"{folder}: no data found, looked for {wanted}, there or in train/, dev/, test/.")
+    raise NoDataError(f"{folder}: no data found, looked for {wanted}, there or in train/, dev/, test/.")
 
 
 def _parts(folder: Path, candidate: Format) -> tuple[Part, ...]:
