@@ -86,8 +86,7 @@ def tune(
     resolved = api.read_recipe(recipe, settings)
     _refuse_impossible(recipe, resolved, settings)
     folder = Path(out) if out is not None else Path("runs") / f"tune-{resolved.name}"
-    place = workload.find(resolved.workload)
-    store: workload.Store = place.prepare(
+    store: workload.Store = workload.prepare(
         Path(data), resolved, format_name=format, out=None, on_bad_row=on_bad_row, progress=progress
     )
     study = _study(optuna, folder, resolved, store.manifest)
