@@ -71,6 +71,36 @@ def test_another_epoch_or_seed_is_another_order(batches, store):
     assert epoch_of(batches("training.seed=1"), store) != ours
 
 
+def test_the_target_does_not_change_what_a_step_has(batches, store):
+    for order in ("balanced", "unbalanced", "annealed"):
+        sampling = (f"sampling.order={order}", "training.epochs=2")
+        first = batches(*sampling)
+        other = batches(*sampling, 'tasks=["similarity", "sentiment", "paraphrase"]')
+        for epoch, number in ((0, 0), (0, 5), (1, 7)):
+            one, same = (
+                [(part.task, rows_of(part, store)) for part in made.batch(epoch, number).parts()]
+                for made in (first, other)
+            )
+            assert one == same
+
+
+def test_the_order_of_rows_is_the_seeds_alone(batches):
+    """Values written down once: who trains again with an old seed trains on the same batches."""
+    made = batches()
+    assert [part.task for part in made.batch(0, 0).parts()] == ["sentiment", "paraphrase", "similarity"]
+    drawn = {
+        task: [made._shuffle(place, epoch, begun)[:6].tolist() for epoch, begun in ((0, 0), (0, 1), (1, 0))]
+        for place, task in enumerate(SIZES)
+    }
+    assert drawn == {
+        "sentiment": [[23, 34, 29, 41, 42, 36], [28, 5, 7, 11, 31, 23], [3, 11, 39, 0, 20, 10]],
+        "paraphrase": [[8, 53, 65, 45, 81, 78], [5, 16, 15, 79, 85, 62], [26, 77, 20, 19, 46, 51]],
+        "similarity": [[19, 17, 10, 16, 8, 15], [11, 3, 9, 19, 10, 18], [3, 10, 14, 1, 6, 17]],
+    }
+    annealed = batches("sampling.order=annealed", "training.epochs=3")
+    assert annealed._draw(1)[:12].tolist() == [2, 1, 0, 2, 0, 2, 0, 1, 0, 0, 2, 1]
+
+
 def test_any_batch_can_be_asked_for_first(batches, store):
     for order in ("balanced", "proportional"):
         forwards = batches(f"sampling.order={order}", "training.epochs=2")

@@ -7,6 +7,7 @@ import torch
 from counterpoint.errors import CounterpointError
 from counterpoint.sentences import workload
 from counterpoint.sentences.evaluate import rows_of
+from counterpoint.sentences.model import SentenceModel, fresh
 from counterpoint.sentences.scoring import answers
 
 KINDS = {
@@ -50,6 +51,39 @@ def test_the_seed_decides_what_a_model_begins_with(store, recipe):
     )
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not torch.equal(one["heads.0.output.weight"], other["heads.0.output.weight"])
+
+
+def test_the_target_does_not_change_what_a_model_begins_with(store, recipe):
+    one, other = (
+        workload.trainee(recipe(*settings), store)
+        for settings in ([], ['tasks=["similarity", "paraphrase", "sentiment"]'])
+    )
+    assert (one.target, other.target) == ("sentiment", "similarity")
+    assert one.model.tasks == other.model.tasks == ("sentiment", "paraphrase", "similarity")
+    begun = other.model.state_dict()
+    assert all(torch.equal(values, begun[name]) for name, values in one.model.state_dict().items())
+    # Values written down once: who trains again with an old seed begins with the same heads.
+    heads = {name: one.model.head(name).output.weight.flatten()[:3].tolist() for name in one.model.tasks[:2]}
+    assert heads == {
+        "sentiment": pytest.approx([-0.0013234953, 0.0948307216, -0.1454951912]),
+        "paraphrase": pytest.approx([0.0016165227, -0.0567843616, 0.0470874012]),
+    }
+
+
+def test_a_model_saved_with_its_heads_in_another_order_is_read_as_it_was(store, recipe, tmp_path):
+    resolved = recipe("task.similarity.pair=concatenation")
+    made = SentenceModel(
+        fresh(resolved).encoder,
+        {name: fresh(resolved).head(name) for name in ("similarity", "sentiment", "paraphrase")},
+    )
+    workload.save_model(made, resolved, tmp_path)
+    rows = rows_of(resolved, store, "validation")
+    before, after = (
+        answers(model, store, resolved.task, rows)
+        for model in (made, workload.load(tmp_path, resolved, store))
+    )
+    for name in rows:
+        np.testing.assert_array_equal(before[name].values, after[name].values)
 
 
 def test_the_metric_that_decides_is_that_of_the_trained_tasks(store, recipe):

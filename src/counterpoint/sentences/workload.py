@@ -118,7 +118,7 @@ def load(folder: Path, recipe: SentencesRecipe, store: Store) -> SentenceModel:
     facts = read_json(folder / "model.json")
     if not (folder / "encoder" / "config.json").is_file():
         raise CounterpointError(f"{folder}: the encoder's configuration is missing; train again.")
-    model = saved(recipe, folder / "encoder", facts["encoder"])
+    model = saved(recipe, folder / "encoder", facts["encoder"], facts["tasks"])
     load_weights(model, folder / "model.safetensors")
     return model.eval()
 
