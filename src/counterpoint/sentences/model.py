@@ -33,11 +33,11 @@ class SentenceModel(nn.Module):
         self.heads = nn.ModuleList(heads.values())
 
     def losses(self, batch: TaskBatch) -> dict[str, Float[Tensor, ""]]:
-        """Return the loss of the batch's task."""
+        """Return the loss of the batch's task, weighted as the batch is."""
         vectors = self.vectors(batch.texts)
         # A lookup's backward pass adds rows up without the sorting that indexing does.
         sides = [nn.functional.embedding(places, vectors) for places in batch.sides]
-        return {batch.task: self.head(batch.task).loss(sides, batch.labels)}
+        return {batch.task: batch.weight * self.head(batch.task).loss(sides, batch.labels)}
 
     def vectors(self, texts: Texts) -> Float[Tensor, "texts size"]:
         """Return the vector of each text."""
