@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from counterpoint.errors import CounterpointError
+from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.sentences import workload
+from counterpoint.sentences.data.layout import find
+from counterpoint.sentences.data.prepare import prepare
 from counterpoint.sentences.evaluate import rows_of
 from counterpoint.sentences.model import SentenceModel, fresh
 from counterpoint.sentences.scoring import answers
@@ -91,6 +93,37 @@ def test_the_metric_that_decides_is_that_of_the_trained_tasks(store, recipe):
     baseline = workload.trainee(recipe(name="minbert-baseline"), store)
     assert (baseline.metric, baseline.target) == ("trained", "sentiment")
     assert {"trained", "overall", "similarity/spearman"} <= set(baseline.validate())
+
+
+def test_whoever_trains_is_told_of_what_is_cut(store, course, recipe, tokenizer, tmp_path):
+    assert list(workload.trainee(recipe(), store).notes) == []
+    short = recipe("data.max_tokens=8")
+    cut = prepare(find(course, short), tmp_path / "store", tokenizer, short.data, short.task)
+    number, every = cut.counts["sentences cut"], cut.counts["distinct sentences"]
+    assert 1 < number < every
+    assert list(workload.trainee(short, cut).notes) == [
+        f"{number} of {every} sentences were cut at 8 word pieces; raise data.max_tokens to read more of "
+        "them."
+    ]
+
+
+def test_what_is_no_list_of_texts_is_refused(store, recipe, tmp_path):
+    made = workload.trainee(recipe(), store)
+    made.save(tmp_path)
+    encoder = workload.recommender(made.model, recipe(), None, tmp_path)
+    for given, message in (
+        ("hello", "one text is given where sentences are asked for; put it into a list"),
+        (["a", None], r"sentence 2 is no text \('None'\); leave it out"),
+        ([b"a"], r"sentence 1 is no text"),
+        ([], "no sentence is given"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            encoder.embed(given)
+        with pytest.raises(UsageError, match=message):
+            encoder.answers("sentiment", given)
+    with pytest.raises(UsageError, match="sentence 1 is no text"):
+        encoder.similarity("a", None)
+    assert encoder.embed(np.array(["a", "b"])).shape == (2, 32)
 
 
 def test_an_incomplete_folder_is_one_sentence(store, recipe, tmp_path):

@@ -38,6 +38,7 @@ def train(
             resume=resume,
             format=format,
             on_bad_row=on_bad_row,
+            tell=show.say,
             progress=progress,
         )
     show.say(f"run: {run.path}")
