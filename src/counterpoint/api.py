@@ -90,7 +90,7 @@ def train(
     format: str | None = None,  # noqa: A002
     on_bad_row: Literal["stop", "skip"] = "stop",
     observe: Callable[[int, float], None] | None = None,
-    prepared: Callable[[workload.Store], None] | None = None,
+    prepared: Callable[[workload.Store, Sequence[str]], None] | None = None,
     progress: Progress = silent,
 ) -> Run:
     """Train a recipe on data, which is prepared on first use; return the run.
@@ -101,11 +101,11 @@ def train(
         out: the run's folder; by default ``runs/NAME-seedN``.
         seed: overrides ``training.seed``.
         settings: ``key=value`` pairs that override the recipe.
-        resume: go on with the run in ``out``, with its own recipe.
+        resume: go on with the run in ``out``, with its own recipe; malformed rows stay set aside.
         format: of the raw folder; found by itself.
         on_bad_row: stop at the first malformed row, or set them aside.
         observe: told the step and the metric that decides after each validation; may raise `StopTraining`.
-        prepared: given the store before training begins.
+        prepared: given the store, and sentences about its data, before training begins.
         progress: told how far the work is.
 
     Raises:
@@ -122,6 +122,7 @@ def train(
     if started:
         run = Run.open(folder)
         resolved = recipe_of(run)
+        on_bad_row = "skip" if _on_bad_row(run) == "skip" else on_bad_row
         if run.done:
             return run
     else:
@@ -133,13 +134,16 @@ def train(
         store = workload.prepare(
             Path(data), resolved, format_name=format, out=None, on_bad_row=on_bad_row, progress=progress
         )
-        if prepared is not None and accelerator.is_main_process:
-            prepared(store)
         trainee = place.trainee(resolved, store)
         if observe is not None and trainee.validate is None:
             raise UsageError(f"{data}: no validation split to watch; prepare it with data.validation_days=1.")
         if accelerator.is_main_process and not started:
-            Run.create(folder, resolved, {"path": str(store.path.resolve()), "manifest": store.manifest})
+            # A store that was prepared before has its bad rows behind it, whatever is asked now.
+            aside = store.manifest.get("counts", {}).get("bad rows set aside")
+            facts = {"path": str(store.path.resolve()), "manifest": store.manifest}
+            Run.create(folder, resolved, {**facts, "on_bad_row": "skip" if aside else on_bad_row})
+        if accelerator.is_main_process and prepared is not None:
+            prepared(store, trainee.notes)
     run = Run.open(folder)
     fitted = fit(
         trainee.model,
@@ -237,10 +241,13 @@ def load(run: str | Path, *, data: str | Path | None = None) -> Any:
 
     Args:
         run: the run's folder.
-        data: where articles are looked up; by default the run's own store.
+        data: where articles are looked up; by default the run's own store. A run of sentences needs none.
     """
-    opened, resolved, model, store = _opened(run, data, silent)
-    return workload.find(resolved.workload).recommender(model, resolved, store, opened.model)
+    opened = Run.open(Path(run))
+    resolved = recipe_of(opened)
+    place = workload.find(resolved.workload)
+    store = None if workload.answers_alone(place) else _store(opened, resolved, data, silent)
+    return place.recommender(place.load(opened.model, resolved, store), resolved, store, opened.model)
 
 
 def recommend_all(
@@ -272,7 +279,7 @@ def embed(
     *,
     out: str | Path,
     column: str = "sentence",
-    data: str | Path | None = None,
+    tell: Callable[[str], None] | None = None,
     progress: Progress = silent,
 ) -> int:
     """Write the vector of every sentence of a file as Parquet or .npy; return how many there are.
@@ -282,7 +289,7 @@ def embed(
         file: text with a sentence on each line, or CSV, TSV or JSON lines.
         out: the file; an older one is replaced.
         column: that has the sentences, where there are columns.
-        data: a prepared store; by default the run's own.
+        tell: given a sentence about how many were cut, if any were.
         progress: told how far the work is.
 
     Raises:
@@ -291,7 +298,8 @@ def embed(
     kind = Run.open(Path(run)).facts["workload"]
     if kind != "sentences":
         raise UsageError(f"{run}: a run of {kind}, which makes no sentence vectors; give one of sentences.")
-    written: int = load(run, data=data).embed_file(Path(file), Path(out), column=column, progress=progress)
+    encoder = load(run)
+    written: int = encoder.embed_file(Path(file), Path(out), column=column, tell=tell, progress=progress)
     return written
 
 
@@ -333,15 +341,29 @@ def _opened(run: str | Path, data: str | Path | None, progress: Progress) -> tup
     """Return a run with its recipe, its model and the store."""
     opened = Run.open(Path(run))
     resolved = recipe_of(opened)
-    place = workload.find(resolved.workload)
-    where = Path(data) if data is not None else Path(opened.facts["store"]["path"])
+    store = _store(opened, resolved, data, progress)
+    return opened, resolved, workload.find(resolved.workload).load(opened.model, resolved, store), store
+
+
+def _store(run: Run, recipe: Recipe, data: str | Path | None, progress: Progress) -> Any:
+    """Return the store of a run, or of other data, where malformed rows are what they were in training."""
+    where = Path(data) if data is not None else Path(run.facts["store"]["path"])
     if data is None and not where.exists():
-        raise UsageError(f"{opened.path}: its prepared store {where} is gone; name the data with --data.")
-    folder = opened.model
-    store = place.prepare(
-        where, resolved, format_name=None, out=None, on_bad_row="stop", progress=progress, model=folder
+        raise UsageError(f"{run.path}: its prepared store {where} is gone; name the data with --data.")
+    return workload.find(recipe.workload).prepare(
+        where,
+        recipe,
+        format_name=None,
+        out=None,
+        on_bad_row=_on_bad_row(run),
+        progress=progress,
+        model=run.model,
     )
-    return opened, resolved, place.load(folder, resolved, store), store
+
+
+def _on_bad_row(run: Run) -> Literal["stop", "skip"]:
+    """Return what became of malformed rows in a run's training; the first runs did not note it."""
+    return "skip" if run.facts["store"].get("on_bad_row") == "skip" else "stop"
 
 
 def recipe_of(run: Run) -> Recipe:

@@ -166,6 +166,7 @@ def compare(
                 seed=seed,
                 settings=entry.given,
                 resume=True,
+                on_bad_row=on_bad_row,
                 progress=told,
             )
         if not _evaluated(place, split, store):

@@ -1,6 +1,6 @@
 """The seam between the commands and the workloads: who has seen one workload knows all."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -38,6 +38,7 @@ class Trainee:
         validate: returns validation metrics; none where there is no validation split.
         save: writes the model into a folder.
         facts: what to note about the data in the run.
+        notes: sentences about the data for whoever starts the training.
     """
 
     model: "nn.Module"
@@ -47,6 +48,7 @@ class Trainee:
     validate: Callable[[], dict[str, float]] | None
     save: Callable[[Path], None]
     facts: dict[str, Any]
+    notes: Sequence[str] = ()
 
 
 class Store(Protocol):
@@ -101,8 +103,13 @@ class Workload(Protocol):
         ...
 
     def recommender(self, model: Any, recipe: Any, store: Any, folder: Path) -> Any:
-        """Return what answers ``recommend``."""
+        """Return what answers ``recommend``; without a store where `answers_alone`."""
         ...
+
+
+def answers_alone(place: Workload) -> bool:
+    """Return whether a workload's models answer without a store: its module then says ``ANSWERS_ALONE``."""
+    return bool(getattr(place, "ANSWERS_ALONE", False))
 
 
 def find(name: str) -> Workload:

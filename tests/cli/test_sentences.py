@@ -148,6 +148,102 @@ def test_two_sentences_have_a_similarity(trained):
         encoder.embed(["a", " "])
 
 
+def test_a_run_answers_from_its_folder_alone(command, trained, tmp_path):
+    moved = tmp_path / "elsewhere" / "run"
+    shutil.copytree(trained, moved)
+    facts = json.loads((moved / "run.json").read_text())
+    facts["store"]["path"] = str(tmp_path / "gone")
+    (moved / "run.json").write_text(json.dumps(facts))
+    pair = ("The dog sees the cat", "The king paints the river")
+    assert counterpoint.load(moved).similarity(*pair) == counterpoint.load(trained).similarity(*pair)
+    (tmp_path / "mine.txt").write_text("\n".join(pair) + "\n")
+    told = command("embed", moved, tmp_path / "mine.txt", "--out", tmp_path / "vectors.npy")
+    assert told.code == 0, told.err
+    assert told.err.splitlines() == [f"written: 2 vectors in {tmp_path / 'vectors.npy'}"]
+    told = command("evaluate", moved)
+    assert told.code == 2
+    assert "its prepared store" in told.err
+
+
+def test_vectors_of_long_sentences_say_so_and_a_file_without_any_is_refused(command, trained, tmp_path):
+    file = tmp_path / "mine.csv"
+    file.write_text("sentence\nA good plot .\n" + "word " * 10_000 + "\n")
+    told = command("embed", trained, file, "--out", tmp_path / "vectors.parquet")
+    assert told.code == 0, told.err
+    assert told.err.splitlines()[0] == (
+        "1 of 2 sentences was cut at 24 word pieces; train with a higher data.max_tokens to read more of "
+        "them."
+    )
+    file.write_text("sentence\n")
+    for out in ("nothing.parquet", "nothing.npy"):
+        told = command("embed", trained, file, "--out", tmp_path / out)
+        assert (told.code, told.err) == (
+            1,
+            f"counterpoint: {file}: there is no sentence in it; bring a file with one at least.\n",
+        )
+        assert not (tmp_path / out).exists()
+
+
+def test_a_trained_run_takes_data_without_training_files(command, trained, tmp_path):
+    data = write_course(tmp_path / "dev")
+    for file in data.glob("*train*"):
+        file.unlink()
+    told = command("evaluate", trained, "--data", data, "--json", tmp_path / "dev.json")
+    assert told.code == 0, told.err
+    result, whole = (json.loads(file.read_text()) for file in (
+        tmp_path / "dev.json", trained / "evaluation-test.json",
+    ))  # fmt: skip
+    assert result["metrics"] == whole["metrics"]
+    assert result["floors"] == {}
+    assert "leave out paraphrase, sentiment, similarity: the data has none" in " ".join(told.err.split())
+    told = command("submit", trained, "--data", data, "--out", tmp_path / "predictions")
+    assert told.code == 0, told.err
+    assert len(list((tmp_path / "predictions").iterdir())) == 5
+    for file in data.glob("*dev*"):
+        file.unlink()
+    told = command("submit", trained, "--data", data, "--out", tmp_path / "students")
+    assert told.code == 0, told.err
+    assert sorted(file.name for file in (tmp_path / "students").iterdir()) == [
+        "sst-test-output.csv",
+        "sts-test-output.csv",
+    ]
+    told = command("train", "minbert-final", "--data", data, "--out", tmp_path / "run")
+    assert told.code == 2
+    assert "no training file of the task 'paraphrase'" in told.err
+
+
+def test_malformed_rows_are_treated_as_they_were_in_training(command, options, tmp_path):
+    data = write_course(tmp_path / "data", rows=12, tests=8)
+    with (data / "quora-dev.csv").open("a") as file:
+        file.write("90\tx\tOnly one side\t\t\n")
+    quick = ("--set", "training.epochs=1", "--set", "data.max_tokens=8", "--set", "training.batch_size=32")
+    run = tmp_path / "run"
+    train = ("train", "minbert-final", "--data", data, "--out", run, *options, *quick)
+    assert command(*train).code == 1
+    done = command(*train, "--on-bad-row", "skip")
+    assert done.code == 0, done.err
+    assert "sentences were cut at 8 word pieces; raise data.max_tokens to read more of them." in done.err
+    assert json.loads((run / "run.json").read_text())["store"]["on_bad_row"] == "skip"
+    told = command("evaluate", run, "--data", data)
+    assert told.code == 0, told.err
+    assert "set aside and have no answers: 1 of paraphrase; see" in " ".join(told.err.split())
+    told = command("submit", run, "--data", data, "--out", tmp_path / "predictions")
+    assert told.code == 0, told.err
+    assert "set aside and have no answers: 1 of paraphrase; see" in told.err
+    assert command("train", "minbert-final", "--data", data, "--out", run, "--resume").code == 0
+    # One that was trained on a store of before is no other, and one that noted nothing stops.
+    store = json.loads((run / "run.json").read_text())["store"]["path"]
+    again = command("train", "minbert-final", "--data", store, "--out", tmp_path / "again", *options, *quick)
+    assert again.code == 0, again.err
+    assert command("evaluate", tmp_path / "again", "--data", data).code == 0
+    facts = json.loads((run / "run.json").read_text())
+    del facts["store"]["on_bad_row"]
+    (run / "run.json").write_text(json.dumps(facts))
+    told = command("evaluate", run, "--data", data)
+    assert told.code == 1
+    assert "quora-dev.csv, line 10, field 'sentence2': the sentence is empty" in told.err
+
+
 @pytest.mark.slow
 def test_a_cross_encoder_is_trained_compared_and_asked(command, course, options, tmp_path):
     out = tmp_path / "compare"
@@ -190,6 +286,11 @@ def test_a_search_over_the_papers_choices(command, course, options, tmp_path):
     ("arguments", "message", "code"),
     [
         (("recommend", "RUN", "--user", "a"), "a run of sentences recommends nothing; counterpoint embed", 2),
+        (
+            ("export", "RUN"),
+            "only models of the feedback workload can be exported; counterpoint embed RUN",
+            2,
+        ),
         (("evaluate", "RUN", "--split", "unlabelled"), "the unlabelled split has no answers", 2),
         (("evaluate", "RUN", "--split", "dev"), "no split is called 'dev'", 2),
         (("embed", "RUN", "nowhere.txt"), "nowhere.txt: cannot be read", 1),
@@ -197,7 +298,7 @@ def test_a_search_over_the_papers_choices(command, course, options, tmp_path):
         (("embed", "RUN", "a.txt", "--out", "v.csv"), "vectors are written as .parquet or .npy", 2),
         (("embed", "nowhere", "a.txt"), "nowhere: not a run folder", 2),
     ],
-    ids=["recommend", "unlabelled", "dev", "missing", "format", "out", "run"],
+    ids=["recommend", "export", "unlabelled", "dev", "missing", "format", "out", "run"],
 )
 def test_wrong_use_is_one_sentence(command, trained, arguments, message, code):
     told = command(*(trained if part == "RUN" else part for part in arguments))

@@ -4,8 +4,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 
 from counterpoint.sentences.batches import TrainingBatches, task_batch
+from counterpoint.sentences.model import fresh
 from counterpoint.training.loop import TaskByTask
 
 SIZES = {"sentiment": 43, "paraphrase": 86, "similarity": 22}
@@ -71,6 +73,36 @@ def test_another_epoch_or_seed_is_another_order(batches, store):
     assert epoch_of(batches("training.seed=1"), store) != ours
 
 
+def test_the_target_does_not_change_what_a_step_has(batches, store):
+    for order in ("balanced", "unbalanced", "annealed"):
+        sampling = (f"sampling.order={order}", "training.epochs=2")
+        first = batches(*sampling)
+        other = batches(*sampling, 'tasks=["similarity", "sentiment", "paraphrase"]')
+        for epoch, number in ((0, 0), (0, 5), (1, 7)):
+            one, same = (
+                [(part.task, rows_of(part, store)) for part in made.batch(epoch, number).parts()]
+                for made in (first, other)
+            )
+            assert one == same
+
+
+def test_the_order_of_rows_is_the_seeds_alone(batches):
+    """Values written down once: who trains again with an old seed trains on the same batches."""
+    made = batches()
+    assert [part.task for part in made.batch(0, 0).parts()] == ["sentiment", "paraphrase", "similarity"]
+    drawn = {
+        task: [made._shuffle(place, epoch, begun)[:6].tolist() for epoch, begun in ((0, 0), (0, 1), (1, 0))]
+        for place, task in enumerate(SIZES)
+    }
+    assert drawn == {
+        "sentiment": [[23, 34, 29, 41, 42, 36], [28, 5, 7, 11, 31, 23], [3, 11, 39, 0, 20, 10]],
+        "paraphrase": [[8, 53, 65, 45, 81, 78], [5, 16, 15, 79, 85, 62], [26, 77, 20, 19, 46, 51]],
+        "similarity": [[19, 17, 10, 16, 8, 15], [11, 3, 9, 19, 10, 18], [3, 10, 14, 1, 6, 17]],
+    }
+    annealed = batches("sampling.order=annealed", "training.epochs=3")
+    assert annealed._draw(1)[:12].tolist() == [2, 1, 0, 2, 0, 2, 0, 1, 0, 0, 2, 1]
+
+
 def test_any_batch_can_be_asked_for_first(batches, store):
     for order in ("balanced", "proportional"):
         forwards = batches(f"sampling.order={order}", "training.epochs=2")
@@ -132,15 +164,43 @@ def test_only_the_tasks_that_are_trained_come(batches):
     assert {part.task for number in range(11) for part in made.batch(0, number).parts()} == {"sentiment"}
 
 
-def test_shares_of_processes_are_equal_and_cover_the_batch(batches, store):
+def test_shares_of_a_batch_cover_it_once_and_weigh_by_their_size(batches, store):
     made = batches()
     whole = made.batch(0, 10).parts()[0]  # the last of the pass has three rows
-    assert len(whole) == 3
-    shares = [made.batch(0, 10, rank=rank, processes=2).parts()[0] for rank in (0, 1)]
-    assert [len(share) for share in shares] == [2, 2]
+    assert (len(whole), whole.weight) == (3, 1.0)
     rows = rows_of(whole, store)
-    assert rows_of(shares[0], store) == [rows[0], rows[2]]
-    assert rows_of(shares[1], store) == [rows[1], rows[0]]
+
+    def shares(processes):
+        parts = [
+            made.batch(0, 10, rank=rank, processes=processes).parts()[0].to(torch.device("cpu"))
+            for rank in range(processes)
+        ]
+        return [rows_of(part, store) for part in parts], [part.weight for part in parts]
+
+    assert shares(2) == ([[rows[0], rows[2]], [rows[1]]], pytest.approx([4 / 3, 2 / 3]))
+    assert shares(3) == ([[row] for row in rows], [1.0, 1.0, 1.0])
+    # Every share has the task; the fourth row that is not there counts nothing.
+    assert shares(4) == ([*([row] for row in rows), [rows[0]]], pytest.approx([4 / 3, 4 / 3, 4 / 3, 0]))
+    full = made.batch(0, 0, rank=1, processes=2)
+    assert [(len(part), part.weight) for part in full.parts()] == [(2, 1.0)] * 3
+
+
+def test_the_gradient_of_a_smaller_batch_is_the_same_in_shares(batches, recipe):
+    torch.manual_seed(0)
+    made, model = batches(), fresh(recipe("heads.dropout=0")).eval()
+
+    def gradients(processes):
+        model.zero_grad()
+        for rank in range(processes):
+            part = made.batch(0, 10, rank=rank, processes=processes).parts()[0]
+            (loss,) = model.losses(part).values()
+            (loss / processes).backward()
+        return torch.cat([each.grad.flatten() for each in model.parameters() if each.grad is not None])
+
+    whole = gradients(1)
+    assert whole.norm() > 0.1
+    for processes in (2, 4):
+        torch.testing.assert_close(gradients(processes), whole, rtol=1e-4, atol=1e-6)
 
 
 def test_a_share_of_the_rows_is_the_same_for_every_seed(batches, store):

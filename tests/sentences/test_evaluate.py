@@ -9,11 +9,14 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
 from counterpoint.errors import UsageError
 from counterpoint.evaluation.significance import bootstraps
+from counterpoint.sentences.data.layout import find
+from counterpoint.sentences.data.prepare import prepare
 from counterpoint.sentences.data.store import Rows
 from counterpoint.sentences.evaluate import by_unit, evaluate
 from counterpoint.sentences.floors import floors, threshold
 from counterpoint.sentences.model import fresh
 from counterpoint.sentences.scoring import Answers, answers
+from sentences.simulated import write_course
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +173,54 @@ def test_without_the_encoder_its_floor_is_left_out_and_the_reader_told(model, re
         "The floor of the untrained encoder is left out: encoder './nowhere' cannot be loaded"
         in record["warnings"][0]
     )
+
+
+@pytest.fixture(scope="module")
+def partly(recipe, tokenizer, tmp_path_factory):
+    """A store without training rows of sentiment, without test rows of similarity, with odd rows."""
+    data = write_course(tmp_path_factory.mktemp("partly") / "data")
+    for name in ("ids-sst-train", "sts-dev"):
+        (data / f"{name}.csv").unlink()
+    with (data / "quora-dev.csv").open("a") as file:
+        file.write("90\tx\tOnly one side\t\t\n91\ty\tIs it?\tIs it so?\t\n")
+        file.write(f"92\tz\t{'so ' * 40}?\tIs it so?\t1.0\n")
+    with (data / "ids-sst-test-student.csv").open("a") as file:
+        file.write("90\tx\t\n")
+    out = tmp_path_factory.mktemp("partly") / "store"
+    found, resolved = find(data, recipe(), trained=True), recipe()
+    return prepare(found, out, tokenizer, resolved.data, resolved.task, on_bad_row="skip")
+
+
+def test_what_is_missing_set_aside_or_cut_is_told(model, recipe, partly):
+    evaluated = evaluate(model, recipe(), partly, "test")
+    record = evaluated.record
+    assert set(record["metrics"]) == {
+        "overall", "paraphrase/accuracy", "paraphrase/f1", "sentiment/accuracy",
+    }  # fmt: skip
+    aside = partly.path / "bad_rows.jsonl"
+    assert record["warnings"][:4] == [
+        "The split test has no rows of similarity: overall is the mean of the other tasks alone.",
+        f"Malformed rows were set aside and have no answers: 2 of paraphrase; see {aside}.",
+        "Sentences were cut at 24 word pieces in 1 of 25 rows of paraphrase; train with a higher "
+        "data.max_tokens to read more of them.",
+        "The floors, which are made of training rows, leave out sentiment: the data has none.",
+    ]
+    # Floors stand beside the tasks that have training rows, and there is no mean of them all.
+    assert set(record["floors"]) == {"majority", "word overlap", "untrained encoder"}
+    for name, floor in record["floors"].items():
+        assert set(floor) == {"paraphrase/accuracy", "paraphrase/f1"}
+        values = evaluated.per_unit[f"floor/{name}/paraphrase/accuracy"]
+        assert len(values) == 49
+        assert np.flatnonzero(~np.isnan(values)).tolist() == list(range(25))
+        assert np.nanmean(values) == pytest.approx(floor["paraphrase/accuracy"])
+    alone = recipe('tasks=["sentiment"]')
+    record = evaluate(model, alone, partly, "test").record
+    assert record["floors"] == {}
+    assert len(record["warnings"]) == 1
+
+
+def test_what_is_whole_is_not_told_of(evaluated):
+    assert all("floor" in warning for warning in evaluated.record["warnings"])
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,21 @@ def test_built_in_tasks_can_be_mixed_with_others(tmp_path):
     assert mine.task["cfimdb"].train == BUILT_IN["cfimdb"]["train"]
 
 
+def test_tables_have_one_order_whichever_task_is_the_target(tmp_path):
+    (tmp_path / "mine.toml").write_text(OWN)
+    for recipe, first, other, order in (
+        ("minbert-final", "sentiment", "similarity", ("sentiment", "paraphrase", "similarity")),
+        (tmp_path / "mine.toml", "tone", "entails", ("tone", "entails")),
+        (tmp_path / "mine.toml", "tone", "paraphrase", ("paraphrase", "tone", "entails")),
+    ):
+        for target in (first, other):
+            names = [target, *sorted(set(order) - {target})]
+            read = read_recipe(recipe, [f"tasks={names}".replace("'", '"')])
+            assert (read.tasks[0], read.in_order, read.trained) == (target, order, order)
+            (tmp_path / "again.toml").write_text(to_toml(read))
+            assert read_recipe(tmp_path / "again.toml").in_order == order
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [

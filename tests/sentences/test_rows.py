@@ -84,6 +84,42 @@ def test_ones_own_csv_and_json_lines(read):
     assert rows["label"].to_list() == [2.5, 1.0]
 
 
+def test_rows_without_an_id_are_called_by_their_line(read):
+    objects = [
+        {"id": "a7", "sentence": "Good.", "sentiment": 3},
+        {"sentence": "Bad.", "sentiment": 0},
+        {"id": None, "sentence": "Odd.", "sentiment": 1},
+        {"id": 12, "sentence": "Fine.", "sentiment": 2},
+    ]
+    for first in (0, 1):
+        written = "\n".join(map(json.dumps, objects[first:]))
+        rows, _ = read(written, SENTIMENT, name="file.jsonl")
+        assert rows["id"].to_list() == (["a7", "2", "3", "12"] if first == 0 else ["1", "2", "12"])
+    rows, _ = read("id,sentence,sentiment\na7,Good,3\n,Bad,0\n", SENTIMENT)
+    assert rows["id"].to_list() == ["a7", "3"]
+
+
+@pytest.mark.parametrize(
+    ("text", "task", "labelled"),
+    [
+        ("\tsid\tquestion1\tquestion2\n735\tc1\tOne\tOther\n", SIMILARITY, False),
+        ("\tsid\tquestion1\tquestion2\tscore\n735\tc1\tOne\tOther\t2.5\n", SIMILARITY, True),
+        ("index\tsid\ttext\n0\ta\tFine .\n", SENTIMENT, False),
+    ],
+    ids=["pairs", "labelled", "sentences"],
+)  # fmt: skip
+def test_a_header_of_other_names_is_no_row(read, text, task, labelled):
+    with pytest.raises(CounterpointError, match=rf"no columns are called '{task.texts[0]}' \(there are "):
+        read(text, task, labelled=labelled)
+
+
+def test_a_broken_first_row_without_a_header_is_counted(read):
+    for row in ("4\t7f\tWhy?\tHow?\tyes", "4\t7f\tWhy?\tHow?\t", "4\t7f\t\tHow?\t1.0"):
+        rows, bad = read(f"{row}\n5\t8a\tIs it?\tIs it so?\t1.0\n", PARAPHRASE, policy="skip")
+        assert rows["id"].to_list() == ["8a"]
+        assert bad.count == 1
+
+
 SST = "\tid\tsentence\tsentiment\n0\ta\tFine .\t3\n"
 STS = "\tid\tsentence1\tsentence2\tsimilarity\n0\ta\tb\tc\t4.6\n"
 QUORA = "\tid\tsentence1\tsentence2\tis_duplicate\n0\ta\tb\tc\t1.0\n"
@@ -167,6 +203,9 @@ def test_sentences_to_embed_come_from_lines_or_a_column(tmp_path):
         "One, then",
         "Two",
     ]
+    assert [text for part in read_sentences(tmp_path / "b.csv", "year") for text in part] == ["1", "2"]
+    (tmp_path / "c.csv").write_text("id,year\na,1\n", encoding="utf-8")
+    assert [text for part in read_sentences(tmp_path / "c.csv", "id") for text in part] == ["a"]
     (tmp_path / "a.txt").write_text("One.\n\nTwo\n", encoding="utf-8")
     with pytest.raises(BadRowError, match=r"a.txt, line 2.*the sentence is empty"):
         list(read_sentences(tmp_path / "a.txt", "sentence"))

@@ -10,7 +10,7 @@ from counterpoint.sentences import workload
 from counterpoint.sentences.data.layout import find
 from counterpoint.sentences.data.prepare import prepare
 from counterpoint.sentences.data.store import Store
-from sentences.simulated import lines, sentiments, write_course
+from sentences.simulated import likenesses, lines, sentiments, write_course
 
 
 @pytest.fixture
@@ -71,6 +71,10 @@ def test_very_long_sentences_are_cut_and_counted(course, prepared, tmp_path, tok
     assert prepared(course, name="short").counts["sentences cut"] == 0
     ids = [*store.rows("sentiment", "train").ids, *store.rows("sentiment", "validation").ids]
     assert "long" in ids
+    cut = [store.befell("cut", store.tasks, (split,)) for split in ("train", "validation", "test")]
+    assert sum(found.get("sentiment", 0) for found in cut) == 2
+    assert cut[2] == {}
+    assert store.befell("cut", store.tasks, ("train", "validation")) == {"sentiment": 2}
     longest = int(store.lengths().argmax())
     assert store.lengths()[longest] == 22
     assert [101, *store.pieces(np.array([longest]))[0].tolist(), 102] == tokenizer.encode([long], 24)[0].ids
@@ -106,6 +110,36 @@ def test_broken_rows_stop_or_are_counted(prepared, tmp_path):
     assert store.counts["bad rows set aside"] == 1
     assert len(store.rows("paraphrase", "test")) == 24
     assert json.loads((store.path / "bad_rows.jsonl").read_text())["field"] == "sentence2"
+    assert store.counts["test rows of paraphrase set aside"] == 1
+    assert store.befell("set aside", store.tasks, ("train", "test")) == {"paraphrase": 1}
+    assert store.befell("set aside", store.tasks, ("train", "unlabelled")) == {}
+
+
+def test_a_trained_model_needs_no_training_files(prepared, tmp_path, recipe, tokenizer):
+    data = write_course(tmp_path / "dev-only")
+    for file in data.glob("*"):
+        if "train" in file.name or file.name.startswith("quora"):
+            file.unlink()
+    with pytest.raises(UsageError, match="no training file of the task 'paraphrase'"):
+        find(data, recipe())
+    found = find(data, recipe(), trained=True)
+    assert {name: len(files.train) for name, files in found.items()} == {"sentiment": 0, "similarity": 0}
+    store = prepare(found, tmp_path / "store", tokenizer, recipe().data, recipe().task)
+    assert store.tasks == ("sentiment", "similarity")
+    assert store.manifest["splits"] == {"train": 0, "validation": 0, "test": 48, "unlabelled": 11}
+    assert store.rows("similarity", "test").labels.tolist() == [row[3] for row in likenesses(24, 6)]
+    store.require(recipe(), tokenizer, trained=True)
+    with pytest.raises(CounterpointError, match="without training rows of the task 'sentiment'; prepare"):
+        store.require(recipe(), tokenizer)
+    with pytest.raises(CounterpointError, match="the recipe has the task 'paraphrase'"):
+        store.require(recipe('tasks=["paraphrase"]'), tokenizer, trained=True)
+    for file in data.glob("*"):
+        file.unlink()
+    with pytest.raises(
+        UsageError, match=r"no file of any task, looked for quora-train\*, quora-dev\*"
+    ) as caught:
+        find(data, recipe(), trained=True)
+    assert str(caught.value).startswith(f"{data}: ")
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,12 @@ import pytest
 import torch
 
 from counterpoint.errors import CounterpointError, UsageError
+from counterpoint.sentences.data.layout import find
+from counterpoint.sentences.data.prepare import prepare
 from counterpoint.sentences.evaluate import evaluate
 from counterpoint.sentences.model import fresh
 from counterpoint.sentences.submit import read_predictions, write_submission
+from sentences.simulated import write_course
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +57,73 @@ def test_the_lines_are_the_courses(model, recipe, store, tmp_path):
     scores = [value for _, value in read_predictions(out, "sts-dev-output.csv")]
     assert len(scores) == 24
     assert np.std(scores) > 0
+
+
+OWN = """
+extends = "minbert-final"
+tasks = ["tone", "entails", "same"]
+[task.tone]
+texts = ["text"]
+label = "tone"
+classes = 3
+[task.entails]
+texts = ["first", "second"]
+label = "entails"
+classes = 3
+[task.same]
+texts = ["first", "second"]
+label = "same"
+classes = 2
+"""
+
+
+def test_files_of_ones_own_tasks_are_called_as_the_splits_are(recipe, tokenizer, tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    (tmp_path / "own.toml").write_text(OWN)
+    own = recipe(name=tmp_path / "own.toml")
+    rows = [f"A dog {number},The cat {number},{number % 3},{number % 2}" for number in range(9)]
+    for split in ("train", "test", "unlabelled"):
+        for name, header in (
+            ("tone", "text,rest,tone,no"),
+            ("entails", "first,second,entails,no"),
+            ("same", "first,second,no,same"),
+        ):
+            (data / f"{name}-{split}.csv").write_text("\n".join([header, *rows]) + "\n")
+    store = prepare(find(data, own), tmp_path / "store", tokenizer, own.data, own.task)
+    out = tmp_path / "predictions"
+    write_submission(fresh(own).eval(), own, store, None, out, silent)
+    assert sorted(file.name for file in out.iterdir()) == sorted(
+        f"{name}-{split}-output.csv"
+        for name in ("tone", "entails", "same")
+        for split in ("test", "unlabelled")
+    )
+
+    def written(name):
+        lines = (out / f"{name}-unlabelled-output.csv").read_text().splitlines()[1:]
+        return {line.split(" , ")[1] for line in lines}
+
+    assert written("tone") <= {"0 ", "1 ", "2 "}
+    assert written("entails") <= {"0 ", "1 ", "2 "}
+    assert written("same") <= {"0.0 ", "1.0 "}
+
+
+def test_rows_without_a_prediction_are_told_of(model, recipe, tokenizer, tmp_path):
+    data = write_course(tmp_path / "data")
+    with (data / "sts-test-student.csv").open("a") as file:
+        file.write("90\tx\tOnly one side\t\n")
+    with (data / "sts-train.csv").open("a") as file:
+        file.write("90\tx\tOnly one side\t\t1.0\n")
+    resolved = recipe()
+    store = prepare(
+        find(data, resolved), tmp_path / "store", tokenizer, resolved.data, resolved.task, on_bad_row="skip"
+    )
+    written = write_submission(model, resolved, store, None, tmp_path / "out", silent)
+    aside = store.path / "bad_rows.jsonl"
+    assert list(written.notes) == [
+        f"Malformed rows were set aside and have no answers: 1 of similarity; see {aside}."
+    ]
+    assert not write_submission(model, resolved, store, "test", tmp_path / "dev", silent).notes
 
 
 def test_an_older_folder_of_predictions_is_replaced_and_nothing_else(model, recipe, store, tmp_path):

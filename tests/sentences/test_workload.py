@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from counterpoint.errors import CounterpointError
+from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.sentences import workload
+from counterpoint.sentences.data.layout import find
+from counterpoint.sentences.data.prepare import prepare
 from counterpoint.sentences.evaluate import rows_of
+from counterpoint.sentences.model import SentenceModel, fresh
 from counterpoint.sentences.scoring import answers
 
 KINDS = {
@@ -52,11 +55,75 @@ def test_the_seed_decides_what_a_model_begins_with(store, recipe):
     assert not torch.equal(one["heads.0.output.weight"], other["heads.0.output.weight"])
 
 
+def test_the_target_does_not_change_what_a_model_begins_with(store, recipe):
+    one, other = (
+        workload.trainee(recipe(*settings), store)
+        for settings in ([], ['tasks=["similarity", "paraphrase", "sentiment"]'])
+    )
+    assert (one.target, other.target) == ("sentiment", "similarity")
+    assert one.model.tasks == other.model.tasks == ("sentiment", "paraphrase", "similarity")
+    begun = other.model.state_dict()
+    assert all(torch.equal(values, begun[name]) for name, values in one.model.state_dict().items())
+    # Values written down once: who trains again with an old seed begins with the same heads.
+    heads = {name: one.model.head(name).output.weight.flatten()[:3].tolist() for name in one.model.tasks[:2]}
+    assert heads == {
+        "sentiment": pytest.approx([-0.0013234953, 0.0948307216, -0.1454951912]),
+        "paraphrase": pytest.approx([0.0016165227, -0.0567843616, 0.0470874012]),
+    }
+
+
+def test_a_model_saved_with_its_heads_in_another_order_is_read_as_it_was(store, recipe, tmp_path):
+    resolved = recipe("task.similarity.pair=concatenation")
+    made = SentenceModel(
+        fresh(resolved).encoder,
+        {name: fresh(resolved).head(name) for name in ("similarity", "sentiment", "paraphrase")},
+    )
+    workload.save_model(made, resolved, tmp_path)
+    rows = rows_of(resolved, store, "validation")
+    before, after = (
+        answers(model, store, resolved.task, rows)
+        for model in (made, workload.load(tmp_path, resolved, store))
+    )
+    for name in rows:
+        np.testing.assert_array_equal(before[name].values, after[name].values)
+
+
 def test_the_metric_that_decides_is_that_of_the_trained_tasks(store, recipe):
     assert workload.trainee(recipe(), store).metric == "overall"
     baseline = workload.trainee(recipe(name="minbert-baseline"), store)
     assert (baseline.metric, baseline.target) == ("trained", "sentiment")
     assert {"trained", "overall", "similarity/spearman"} <= set(baseline.validate())
+
+
+def test_whoever_trains_is_told_of_what_is_cut(store, course, recipe, tokenizer, tmp_path):
+    assert list(workload.trainee(recipe(), store).notes) == []
+    short = recipe("data.max_tokens=8")
+    cut = prepare(find(course, short), tmp_path / "store", tokenizer, short.data, short.task)
+    number, every = cut.counts["sentences cut"], cut.counts["distinct sentences"]
+    assert 1 < number < every
+    assert list(workload.trainee(short, cut).notes) == [
+        f"{number} of {every} sentences were cut at 8 word pieces; raise data.max_tokens to read more of "
+        "them."
+    ]
+
+
+def test_what_is_no_list_of_texts_is_refused(store, recipe, tmp_path):
+    made = workload.trainee(recipe(), store)
+    made.save(tmp_path)
+    encoder = workload.recommender(made.model, recipe(), None, tmp_path)
+    for given, message in (
+        ("hello", "one text is given where sentences are asked for; put it into a list"),
+        (["a", None], r"sentence 2 is no text \('None'\); leave it out"),
+        ([b"a"], r"sentence 1 is no text"),
+        ([], "no sentence is given"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            encoder.embed(given)
+        with pytest.raises(UsageError, match=message):
+            encoder.answers("sentiment", given)
+    with pytest.raises(UsageError, match="sentence 1 is no text"):
+        encoder.similarity("a", None)
+    assert encoder.embed(np.array(["a", "b"])).shape == (2, 32)
 
 
 def test_an_incomplete_folder_is_one_sentence(store, recipe, tmp_path):

@@ -15,7 +15,6 @@ def embed(
     column: Annotated[str, typer.Option(help="The column of the sentences, where there are columns.")] = (
         "sentence"
     ),
-    data: options.Data = None,
 ) -> None:
     """Write the vectors of sentences, by a run of the workload sentences.
 
@@ -24,5 +23,5 @@ def embed(
     from counterpoint import api
 
     with show.progress() as progress:
-        rows = api.embed(run, file, out=out, column=column, data=data, progress=progress)
+        rows = api.embed(run, file, out=out, column=column, tell=show.say, progress=progress)
     show.say(f"written: {rows:,} vectors in {out}")

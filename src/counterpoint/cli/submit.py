@@ -33,4 +33,6 @@ def submit(
     print(f"{submission.units:12,}  {submission.unit} of split {submission.split}, read back and equal")
     for name, value in submission.metrics.items():
         print(f"{value:12.4f}  {name}")
+    for note in submission.notes:
+        show.say(note)
     show.say(f"submission: {submission.path}")

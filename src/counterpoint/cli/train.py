@@ -1,6 +1,7 @@
 """``counterpoint train``."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,7 +33,9 @@ def train(
 
     begun = time.time()
 
-    def counted(store: "Store") -> None:
+    def told(store: "Store", notes: Sequence[str]) -> None:
+        for note in notes:
+            show.say(note)
         if (store.path / "manifest.json").stat().st_mtime < begun:
             return  # prepared before, and told then
         for name, count in store.manifest["counts"].items():
@@ -52,7 +55,7 @@ def train(
             resume=resume,
             format=format,
             on_bad_row=on_bad_row,
-            prepared=counted,
+            prepared=told,
             progress=progress,
         )
     show.say(f"run: {run.path}")

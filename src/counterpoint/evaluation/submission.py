@@ -1,6 +1,6 @@
 """What is known of predictions that were written in the form that somebody else scores."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ class Submission:
         units: how many.
         unit: what they are, in the plural: impressions, answers.
         metrics: computed from what was read back; empty where no answer can be scored.
+        notes: sentences for whoever sends it in.
     """
 
     path: Path
@@ -22,3 +23,4 @@ class Submission:
     units: int
     unit: str
     metrics: Mapping[str, float]
+    notes: Sequence[str] = ()

@@ -1,7 +1,7 @@
 """Training batches: one of each task for every step, in the order that the recipe asks for."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -28,19 +28,22 @@ class TaskBatch:
         texts: sentences, or pairs that are encoded jointly.
         sides: where each row's sentences stand among them: one line, or two for pairs encoded apart.
         labels: classes or scores.
+        weight: what the mean loss over the rows counts: 1 but for shares of a batch that differ in size.
     """
 
     task: str
     texts: Texts
     sides: Int[Tensor, "sides rows"]
     labels: Float[Tensor, " rows"]
+    weight: float = 1.0
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def to(self, device: torch.device) -> "TaskBatch":
         """Return the batch on ``device``."""
-        return TaskBatch(self.task, self.texts.to(device), self.sides.to(device), self.labels.to(device))
+        texts, sides, labels = self.texts.to(device), self.sides.to(device), self.labels.to(device)
+        return replace(self, texts=texts, sides=sides, labels=labels)
 
 
 @dataclass(frozen=True)
@@ -125,8 +128,8 @@ class TrainingBatches:
     def batch(self, epoch: int, number: int, *, rank: int = 0, processes: int = 1) -> StepBatch:
         """Return the batches of a step, or one process's share of each.
 
-        Shares are equally large, so that their mean gradient is the batch's: where a batch cannot be divided,
-        its first rows come again.
+        The mean gradient of all shares is the batch's: where a batch cannot be divided evenly, they weigh by
+        their size. Every share has all tasks; one that no row is left for has the first, counting nothing.
         """
         return StepBatch(
             tuple(
@@ -160,9 +163,10 @@ class TrainingBatches:
         """Return one task's batch by its place in the epoch."""
         begun, place = divmod(turn, self._passes[task])
         chosen = self._shuffled(task, epoch, begun)[place * self._size : (place + 1) * self._size]
-        share = np.resize(chosen, -(-len(chosen) // processes) * processes)[rank::processes]
-        rows = self._rows[task].of(share)
-        return task_batch(self._store, self._recipe, self._tasks[task], rows)
+        share = chosen[rank::processes]
+        rows = self._rows[task].of(share if len(share) else chosen[:1])
+        batch = task_batch(self._store, self._recipe, self._tasks[task], rows)
+        return replace(batch, weight=len(share) * processes / len(chosen))
 
     def _shuffle(self, task: int, epoch: int, begun: int) -> Int[np.ndarray, " rows"]:
         """Return the order of a task's rows when they begin for the ``begun``-th time, from 0."""

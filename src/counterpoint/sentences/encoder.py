@@ -1,6 +1,8 @@
 """A trained model at work on any sentences: vectors, similarities, answers."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from counterpoint.encoders.tokens import Tokenizer, encode
-from counterpoint.errors import UsageError, nearest
+from counterpoint.encoders.tokens import Encoded, Tokenizer, encode
+from counterpoint.errors import CounterpointError, UsageError, nearest
 from counterpoint.files import new_file, write_blocks
 from counterpoint.progress import Progress, silent
 from counterpoint.sentences.data.rows import read_sentences
@@ -40,12 +42,12 @@ class SentenceEncoder:
     def embed(
         self, sentences: Sequence[str], *, progress: Progress = silent
     ) -> Float[np.ndarray, "sentences size"]:
-        """Return the vector of each sentence, as the tasks' heads are given it.
+        """Return the vector of each sentence, as the tasks' heads are given it; long ones are cut.
 
         Raises:
-            UsageError: there is no sentence, or one is empty.
+            UsageError: there is no sentence, or one is empty or no text.
         """
-        return self._vectors(self._pieces(sentences), progress=progress).numpy()
+        return self._vectors(_pieces(self._encoded(sentences)), progress=progress).numpy()
 
     def similarity(self, first: str, second: str) -> float:
         """Return how similar two sentences are, by the first task of the recipe that scores pairs.
@@ -54,7 +56,7 @@ class SentenceEncoder:
         vectors.
 
         Raises:
-            UsageError: a sentence is empty.
+            UsageError: a sentence is empty or no text.
         """
         for name in self._recipe.tasks:
             task = self._recipe.task[name]
@@ -72,7 +74,8 @@ class SentenceEncoder:
             second: the pairs' second ones.
 
         Raises:
-            UsageError: no such task, a sentence is empty, or the task takes pairs where there are none.
+            UsageError: no such task, a sentence is empty or no text, or the task takes pairs where there are
+                none.
         """
         known = self._recipe.tasks
         if task not in known:
@@ -82,14 +85,22 @@ class SentenceEncoder:
         if len(given) != section.sides or len(given[0]) != len(given[-1]):
             takes = "sentences alone" if section.sides == 1 else "pairs, as many second sentences as first"
             raise UsageError(f"the task {task!r} takes {takes}.")
-        sides = [self._pieces(sentences) for sentences in given]
+        sides = [_pieces(self._encoded(sentences)) for sentences in given]
         if section.pair == "joint":
             vectors = [self._vectors(sides[0], sides[1])]
         else:
             vectors = [self._vectors(side) for side in sides]
         return answered(self._model, task, section, vectors)
 
-    def embed_file(self, file: Path, out: Path, *, column: str, progress: Progress = silent) -> int:
+    def embed_file(
+        self,
+        file: Path,
+        out: Path,
+        *,
+        column: str,
+        tell: Callable[[str], None] | None = None,
+        progress: Progress = silent,
+    ) -> int:
         """Write the vector of every sentence of a file, in its order; return how many there are.
 
         Args:
@@ -97,26 +108,44 @@ class SentenceEncoder:
             out: Parquet with ``sentence`` and ``vector``, of which only a part is in memory at once, or .npy
                 with the vectors alone.
             column: that has the sentences, where there are columns.
+            tell: given a sentence about how many were cut, if any were.
             progress: told how many sentences are encoded.
 
         Raises:
             UsageError: ``out`` is neither of the two.
             BadRowError: a sentence is empty.
-            CounterpointError: the file or the column is missing.
+            CounterpointError: the file or the column is missing, or there is no sentence in the file.
         """
         if out.suffix not in (".parquet", ".npy"):
             raise UsageError(f"--out {out}: vectors are written as .parquet or .npy; name one of them.")
-        blocks = (
-            pl.DataFrame({"sentence": some, "vector": self.embed(some, progress=progress)})
-            for sentences in read_sentences(file, column)
-            for some in _batched(sentences.to_list())
-        )
+        counts: Counter[str] = Counter()
+        blocks = self._embedded(file, column, counts, progress)
+        first = next(blocks, None)
+        if first is None:
+            raise CounterpointError(f"{file}: there is no sentence in it; bring a file with one at least.")
         if out.suffix == ".parquet":
-            return write_blocks(out, blocks)
-        vectors = np.concatenate([block["vector"].to_numpy() for block in blocks])
-        with new_file(out) as path, path.open("wb") as stream:
-            np.save(stream, vectors)
-        return len(vectors)
+            write_blocks(out, chain([first], blocks))
+        else:
+            vectors = np.concatenate([block["vector"].to_numpy() for block in chain([first], blocks)])
+            with new_file(out) as path, path.open("wb") as stream:
+                np.save(stream, vectors)
+        most, remedy = self._recipe.data.max_tokens, "train with a higher data.max_tokens"
+        if tell is not None:
+            for note in cut_notes(counts["cut"], counts["sentences"], most, remedy):
+                tell(note)
+        return counts["sentences"]
+
+    def _embedded(
+        self, file: Path, column: str, counts: Counter[str], progress: Progress
+    ) -> Iterator[pl.DataFrame]:
+        """Yield the sentences of a file with their vectors; count them, and those that are cut."""
+        for sentences in read_sentences(file, column):
+            for some in _batched(sentences.to_list()):
+                encoded = self._encoded(some)
+                counts["sentences"] += len(encoded)
+                counts["cut"] += sum(one.truncated for one in encoded)
+                vectors = self._vectors(_pieces(encoded), progress=progress).numpy()
+                yield pl.DataFrame({"sentence": some, "vector": vectors})
 
     def _vectors(
         self, first: Pieces, second: Pieces | None = None, progress: Progress = silent
@@ -124,15 +153,29 @@ class SentenceEncoder:
         device = device_of(self._model)
         return vectors_of(self._model.vectors, device, self._frame, first, second, progress)
 
-    def _pieces(self, sentences: Sequence[str]) -> Pieces:
-        if not sentences:
+    def _encoded(self, sentences: Sequence[str]) -> list[Encoded]:
+        if isinstance(sentences, str):
+            raise UsageError("one text is given where sentences are asked for; put it into a list.")
+        if len(sentences) == 0:
             raise UsageError("no sentence is given; give one at least.")
         for place, sentence in enumerate(sentences, 1):
+            if not isinstance(sentence, str):
+                raise UsageError(f"sentence {place} is no text ({str(sentence)[:40]!r}); leave it out.")
             if not sentence.strip():
                 raise UsageError(f"sentence {place} is empty; leave it out.")
         most = self._recipe.data.max_tokens - len(self._frame.before) - len(self._frame.after)
-        found = encode(self._tokenizer, [each.strip() for each in sentences], most, special=False)
-        return [np.array(one.ids, dtype=np.int64) for one in found]
+        return encode(self._tokenizer, [each.strip() for each in sentences], most, special=False)
+
+
+def cut_notes(cut: int, sentences: int, most: int, remedy: str) -> list[str]:
+    """Return a sentence about how many sentences were cut at ``most`` word pieces, if any were."""
+    were = "was" if cut == 1 else "were"
+    told = f"{cut:,} of {sentences:,} sentences {were} cut at {most} word pieces"
+    return [f"{told}; {remedy} to read more of them."] if cut else []
+
+
+def _pieces(encoded: Sequence[Encoded]) -> Pieces:
+    return [np.array(one.ids, dtype=np.int64) for one in encoded]
 
 
 def _batched(sentences: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -1,6 +1,6 @@
 """Evaluation of all tasks: metrics, floors beside them, what is confused and what is missed most."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,8 @@ def evaluate(
     Classes have the accuracy, and the F1 of class 1 where there are two; scores Pearson's and Spearman's
     correlation. ``overall`` is the mean of the accuracies and Pearson correlations, ``trained`` that of the
     trained tasks where there are others. Units are the rows of all tasks, in the store's order of tasks; a
-    task's metrics are NaN on the rows of others.
+    task's metrics are NaN on the rows of others. Warnings tell which tasks have no rows or no floors, and
+    what was set aside or cut.
 
     Args:
         model: the model.
@@ -59,7 +60,7 @@ def evaluate(
     record: Evaluation = {"split": split, "unit": "examples", "metrics": _means(metrics)}
     if not with_floors:
         return Evaluated.of(record, metrics, {})
-    beside, warnings = floors(recipe, store, rows, progress)
+    beside, left_out = floors(recipe, store, rows, progress)
     rivals = {name: by_unit(recipe, rows, floor) for name, floor in beside.items()}
     for rival in rivals.values():
         rival.pop(TRAINED, None)  # floors train nothing, and are the same whatever a recipe trains
@@ -76,7 +77,13 @@ def evaluate(
         "examples": sum(map(len, rows.values())),
         **{f"{name} rows": len(of_task) for name, of_task in rows.items()},
     }
-    record["warnings"] = [*warnings, *floor_warnings(record)]
+    record["warnings"] = [
+        *_missing(recipe, rows, split),
+        *set_aside(recipe, store, (split,)),
+        *_cut(recipe, store, rows, split),
+        *left_out,
+        *floor_warnings(record),
+    ]
     return Evaluated.of(record, metrics, rivals)
 
 
@@ -93,26 +100,53 @@ def rows_of(recipe: SentencesRecipe, store: Store, split: str) -> dict[str, Rows
     return some
 
 
+def set_aside(recipe: SentencesRecipe, store: Store, splits: Sequence[str]) -> list[str]:
+    """Return a sentence about the malformed rows of some splits, which have no answers, if there are any."""
+    found = store.befell("set aside", recipe.in_order, splits)
+    told = ", ".join(f"{number:,} of {name}" for name, number in found.items())
+    rows = f"Malformed rows were set aside and have no answers: {told}; see {store.path / 'bad_rows.jsonl'}."
+    return [rows] if found else []
+
+
 def by_unit(recipe: SentencesRecipe, rows: Mapping[str, Rows], given: Mapping[str, Answers]) -> _ByRow:
     """Return every metric as values by unit whose mean over the units that have one is the metric.
 
     Of K tasks with means m_k over n_k rows each, ``overall`` is the mean of the m_k; a row of task k with the
     value x stands in it for overall + (n / n_k) (x - m_k) / K, with n all rows. The mean over all rows is
-    ``overall`` exactly, and varies as that does when the rows of each task are drawn anew.
+    ``overall`` exactly, and varies as that does when the rows of each task are drawn anew. Where some tasks
+    are not answered there is no ``overall``.
     """
-    by_task = {name: _metrics(recipe.task[name], rows[name], given[name]) for name in rows}
+    by_task = {name: _metrics(recipe.task[name], rows[name], told) for name, told in given.items()}
     units = sum(map(len, rows.values()))
     ends = np.cumsum([len(of_task) for of_task in rows.values()])
     places = dict(zip(rows, (slice(*ends_of) for ends_of in _spans(ends)), strict=True))
-    found: _ByRow = {OVERALL: _combined(by_task, places, units)}
-    trained = [name for name in rows if name in recipe.trained]
-    if 0 < len(trained) < len(rows):
-        found[TRAINED] = _combined({name: by_task[name] for name in trained}, places, units)
+    found: _ByRow = {}
+    if len(by_task) == len(rows):
+        found[OVERALL] = _combined(by_task, places, units)
+        trained = [name for name in rows if name in recipe.trained]
+        if 0 < len(trained) < len(rows):
+            found[TRAINED] = _combined({name: by_task[name] for name in trained}, places, units)
     for name, metrics in by_task.items():
         for metric, values in metrics.items():
             found[f"{name}/{metric}"] = np.full(units, np.nan)
             found[f"{name}/{metric}"][places[name]] = values
     return found
+
+
+def _missing(recipe: SentencesRecipe, rows: Mapping[str, Rows], split: str) -> list[str]:
+    """Return a sentence about the tasks that a split has no rows of, if there are any."""
+    names = ", ".join(name for name in recipe.in_order if name not in rows)
+    told = f"The split {split} has no rows of {names}: overall is the mean of the other tasks alone."
+    return [told] if names else []
+
+
+def _cut(recipe: SentencesRecipe, store: Store, rows: Mapping[str, Rows], split: str) -> list[str]:
+    """Return a sentence about the rows of a split whose sentences were cut, if there are any."""
+    found = store.befell("cut", list(rows), (split,))
+    told = ", ".join(f"{number:,} of {len(rows[name]):,} rows of {name}" for name, number in found.items())
+    remedy = "train with a higher data.max_tokens to read more of them"
+    cut = f"Sentences were cut at {recipe.data.max_tokens} word pieces in {told}; {remedy}."
+    return [cut] if found else []
 
 
 def _spans(ends: Int[np.ndarray, " tasks"]) -> list[tuple[int, int]]:

@@ -36,17 +36,25 @@ def floors(
       threshold, a score on a line, both fitted to the training rows. Sentences by majority.
     - untrained encoder: the same with the cosine of the two vectors before any training.
 
+    All are made of training rows: a task that has none in the store is left out of them.
+
     Args:
         recipe: names tasks and encoder.
         store: has the training rows.
         rows: of each task.
         progress: told how far the encoding is.
     """
-    train = {name: store.rows(name, "train") for name in rows}
+    every = {name: store.rows(name, "train") for name in rows}
+    train = {name: known for name, known in every.items() if len(known)}
+    bare = [name for name in rows if name not in train]
+    told = f"The floors, which are made of training rows, leave out {', '.join(bare)}: the data has none."
+    warnings = [told] if bare else []
+    if not train:
+        return {}, warnings
+    rows = {name: rows[name] for name in train}
     majority = {name: _constant(recipe.task[name], train[name], len(rows[name])) for name in rows}
     found = {"majority": majority}
     kinds: dict[str, Alike] = {"word overlap": lambda some: _overlap(store, some)}
-    warnings = []
     if any(recipe.task[name].sides == 2 for name in rows):
         try:
             kinds["untrained encoder"] = _cosine(recipe, store, named(progress, "untrained encoder"))

@@ -1,6 +1,6 @@
 """The model: one encoder, a head for each task."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,11 +33,11 @@ class SentenceModel(nn.Module):
         self.heads = nn.ModuleList(heads.values())
 
     def losses(self, batch: TaskBatch) -> dict[str, Float[Tensor, ""]]:
-        """Return the loss of the batch's task."""
+        """Return the loss of the batch's task, weighted as the batch is."""
         vectors = self.vectors(batch.texts)
         # A lookup's backward pass adds rows up without the sorting that indexing does.
         sides = [nn.functional.embedding(places, vectors) for places in batch.sides]
-        return {batch.task: self.head(batch.task).loss(sides, batch.labels)}
+        return {batch.task: batch.weight * self.head(batch.task).loss(sides, batch.labels)}
 
     def vectors(self, texts: Texts) -> Float[Tensor, "texts size"]:
         """Return the vector of each text."""
@@ -76,18 +76,21 @@ def fresh(recipe: SentencesRecipe) -> SentenceModel:
             f"encoder {section.name!r} has positions for {encoder.longest} tokens, data.max_tokens = "
             f"{recipe.data.max_tokens} asks for more{of_pairs}; lower data.max_tokens."
         )
-    return _around(encoder, recipe)
+    return _around(encoder, recipe, recipe.in_order)
 
 
-def saved(recipe: SentencesRecipe, folder: Path, description: Mapping[str, Any]) -> SentenceModel:
+def saved(
+    recipe: SentencesRecipe, folder: Path, description: Mapping[str, Any], tasks: Sequence[str]
+) -> SentenceModel:
     """Return a saved model, ready for its weights.
 
     Args:
         recipe: it was trained with.
         folder: has the encoder's configuration.
         description: what the encoder said of itself.
+        tasks: in the order of the heads.
     """
-    return _around(restore_encoder(folder, description), recipe)
+    return _around(restore_encoder(folder, description), recipe, tasks)
 
 
 @torch.inference_mode()
@@ -106,7 +109,7 @@ def untrained(recipe: SentencesRecipe) -> PretrainedEncoder:
     return encoder.eval()
 
 
-def _around(encoder: PretrainedEncoder, recipe: SentencesRecipe) -> SentenceModel:
+def _around(encoder: PretrainedEncoder, recipe: SentencesRecipe, tasks: Sequence[str]) -> SentenceModel:
     encoder.precision = recipe.training.precision
-    heads = {name: make_head(recipe.task[name], encoder.size, recipe) for name in recipe.tasks}
+    heads = {name: make_head(recipe.task[name], encoder.size, recipe) for name in tasks}
     return SentenceModel(encoder, heads)

@@ -141,7 +141,11 @@ class Sampling(Section):
 
 
 class SentencesRecipe(Recipe):
-    """A run on sentence tasks: tasks[0] is the target of methods that favour one."""
+    """A run on sentence tasks: tasks[0] is the target of methods that favour one.
+
+    Nothing else depends on the order of ``tasks``: all that is drawn follows the order of the ``[task.*]``
+    tables, the built-in ones first, so that runs which differ in the target alone see the same batches.
+    """
 
     workload: Literal["sentences"] = "sentences"
     tasks: tuple[str, ...] = ("sentiment", "paraphrase", "similarity")
@@ -152,10 +156,15 @@ class SentencesRecipe(Recipe):
     sampling: Sampling = Sampling()
 
     @property
+    def in_order(self) -> tuple[str, ...]:
+        """The tasks in the order of their tables, whichever is the target."""
+        return tuple(name for name in self.task if name in self.tasks)
+
+    @property
     def trained(self) -> tuple[str, ...]:
-        """The tasks that are trained, in the order of ``tasks``."""
+        """The tasks that are trained, in the order of their tables."""
         chosen = self.sampling.tasks
-        return tuple(name for name in self.tasks if chosen == "all" or name in chosen)
+        return tuple(name for name in self.in_order if chosen == "all" or name in chosen)
 
     @model_validator(mode="before")
     @classmethod
@@ -165,7 +174,7 @@ class SentencesRecipe(Recipe):
             return given
         sections = given.get("task", {})
         names = given.get("tasks", cls.model_fields["tasks"].default)
-        wanted = [name for name in names if name in BUILT_IN] if isinstance(names, list | tuple) else []
+        wanted = [name for name in BUILT_IN if name in names] if isinstance(names, list | tuple) else []
         filled = {
             name: {**BUILT_IN.get(name, _named_after(name)), **own} if isinstance(own, dict) else own
             for name, own in {**{known: {} for known in wanted}, **sections}.items()

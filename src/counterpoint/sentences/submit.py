@@ -11,9 +11,9 @@ from counterpoint.evaluation.submission import Submission
 from counterpoint.files import new_file, new_folder
 from counterpoint.progress import Progress
 from counterpoint.sentences.data.store import Rows, Store
-from counterpoint.sentences.evaluate import by_unit, rows_of
+from counterpoint.sentences.evaluate import by_unit, rows_of, set_aside
 from counterpoint.sentences.model import SentenceModel
-from counterpoint.sentences.recipe import SentencesRecipe, Task
+from counterpoint.sentences.recipe import BUILT_IN, SentencesRecipe, Task
 from counterpoint.sentences.scoring import Answers, answers
 
 _COURSE = {"test": "dev", "unlabelled": "test"}
@@ -30,6 +30,7 @@ def write_submission(
 ) -> Submission:
     """Write ``NAME-dev-output.csv`` and ``NAME-test-output.csv`` of every task, and read them back.
 
+    Those of tasks of one's own are called as the splits are: ``NAME-test-…`` and ``NAME-unlabelled-…``.
     A file begins with ``id``, a tab and the name of the answer; each line is an id, a comma and the answer,
     with spaces around the comma, in the order of the data.
 
@@ -52,7 +53,7 @@ def write_submission(
         raise UsageError(f"{store.path}: no rows in the splits test and unlabelled; bring their files.")
     given = {each: answers(model, store, recipe.task, rows, progress) for each, rows in found.items()}
     written = {
-        file_name(recipe.task[name], each): _text(recipe.task[name], of_task, given[each][name])
+        file_name(name, recipe.task[name], each): _text(recipe.task[name], of_task, given[each][name])
         for each, rows in found.items()
         for name, of_task in rows.items()
     }
@@ -66,12 +67,14 @@ def write_submission(
             metrics |= {
                 name: float(np.nanmean(values)) for name, values in by_unit(recipe, rows, read).items()
             }
-    return Submission(out, " and ".join(found), answered, "answers", metrics)
+    notes = set_aside(recipe, store, tuple(found))
+    return Submission(out, " and ".join(found), answered, "answers", metrics, notes)
 
 
-def file_name(task: Task, split: str) -> str:
-    """Return how the course calls the file of a task's answers."""
-    return f"{task.predictions}-{_COURSE.get(split, split)}-output.csv"
+def file_name(name: str, task: Task, split: str) -> str:
+    """Return what the file of a task's answers is called: the course's own tasks as the course has it."""
+    called = _COURSE.get(split, split) if name in BUILT_IN else split
+    return f"{task.predictions}-{called}-output.csv"
 
 
 def read_predictions(place: Path, name: str) -> list[tuple[str, float]]:
@@ -94,12 +97,12 @@ def read_predictions(place: Path, name: str) -> list[tuple[str, float]]:
 
 
 def _has_rows(recipe: SentencesRecipe, store: Store, split: str) -> bool:
-    return any(len(store.rows(name, split)) for name in recipe.tasks)
+    return any(len(store.rows(name, split)) for name in store.tasks if name in recipe.tasks)
 
 
 def _text(task: Task, rows: Rows, given: Answers) -> str:
-    """Return a file of predictions; as the course has it, classes of pairs are written 0.0 and 1.0."""
-    whole = task.classes is not None and task.sides == 1
+    """Return a file of predictions; as the course has it, two classes of pairs are written 0.0 and 1.0."""
+    whole = task.classes is not None and (task.sides == 1 or task.classes > 2)
     told = [str(int(value)) if whole else repr(float(value)) for value in given.values]
     lines = (f"{identifier} , {answer} \n" for identifier, answer in zip(rows.ids, told, strict=True))
     return f"id \t {task.column} \n" + "".join(lines)
@@ -123,7 +126,7 @@ def _read_back(
     recipe: SentencesRecipe, name: str, rows: Rows, split: str, out: Path, written: Mapping[str, str]
 ) -> Answers:
     """Return the answers of one file as they stand there, if it is the one that was written."""
-    file = file_name(recipe.task[name], split)
+    file = file_name(name, recipe.task[name], split)
     read = read_predictions(out, file)
     if read != _parsed(written[file], file) or [identifier for identifier, _ in read] != rows.ids.to_list():
         raise CounterpointError(

@@ -1,22 +1,22 @@
 """The sentences workload: what the commands and the training loop ask of it."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 import torch
 
 from counterpoint.encoders.pretrained import load_tokenizer
-from counterpoint.errors import CounterpointError
+from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.evaluation.submission import Submission
 from counterpoint.evaluation.tables import Evaluated, measured
 from counterpoint.files import read_json, write_json
 from counterpoint.progress import Progress, silent
 from counterpoint.sentences.batches import TrainingBatches
 from counterpoint.sentences.data.layout import all_files, find
-from counterpoint.sentences.data.prepare import SHAPING
+from counterpoint.sentences.data.prepare import COUNTED, SHAPING
 from counterpoint.sentences.data.prepare import prepare as prepare_files
 from counterpoint.sentences.data.store import FORMAT, Store
-from counterpoint.sentences.encoder import SentenceEncoder
+from counterpoint.sentences.encoder import SentenceEncoder, cut_notes
 from counterpoint.sentences.evaluate import OVERALL, TRAINED
 from counterpoint.sentences.evaluate import evaluate as evaluate_answers
 from counterpoint.sentences.model import SentenceModel, fresh, saved
@@ -27,6 +27,9 @@ from counterpoint.training.checkpoint import load_weights, save_weights
 from counterpoint.workload import Trainee
 
 recipe_type = SentencesRecipe
+
+ANSWERS_ALONE = True
+"""What a model answers is in the sentences it is given: it needs its folder and no store."""
 
 
 def prepare(
@@ -41,9 +44,9 @@ def prepare(
 ) -> Store:
     """Return the prepared store of ``data``, made on first use.
 
-    A trained ``model`` brings its own tokenizer, so that the encoder it began with need not be there. Without
-    ``out`` the store stands in the cache, under a name that changes with the files, the tokenizer and the
-    settings that shape it; the order of the recipe's tasks does not.
+    A trained ``model`` brings its own tokenizer, so that the encoder it began with need not be there, and
+    needs no training files. Without ``out`` the store stands in the cache, under a name that changes with the
+    files, the tokenizer and the settings that shape it; the order of the recipe's tasks does not.
     """
     section = recipe.encoder
     tokenizer = (
@@ -53,9 +56,9 @@ def prepare(
     )
     if is_store(data):
         store = Store(data)
-        store.require(recipe, tokenizer)
+        store.require(recipe, tokenizer, trained=model is not None)
         return store
-    files = find(data, recipe, format_name)
+    files = find(data, recipe, format_name, trained=model is not None)
     settings = recipe.data.model_dump(include=set(SHAPING))
     tasks = {
         name: recipe.task[name].model_dump(include={"texts", "label", "classes", "scores"}) for name in files
@@ -63,7 +66,7 @@ def prepare(
     return opened_or_made(
         data,
         all_files(files),
-        [FORMAT, tokenizer.fingerprint, settings, tasks, on_bad_row],
+        [FORMAT, COUNTED, tokenizer.fingerprint, settings, tasks, on_bad_row],
         out,
         opened=Store,
         made=lambda place: prepare_files(
@@ -96,6 +99,12 @@ def trainee(recipe: SentencesRecipe, store: Store, progress: Progress = silent) 
         validate=validate,
         save=save,
         facts={"training examples": batches.examples},
+        notes=cut_notes(
+            store.counts["sentences cut"],
+            store.counts["distinct sentences"],
+            recipe.data.max_tokens,
+            remedy="raise data.max_tokens",
+        ),
     )
 
 
@@ -109,8 +118,10 @@ def save_model(model: SentenceModel, recipe: SentencesRecipe, folder: Path) -> N
     write_json(folder / "model.json", {"tasks": model.tasks, "encoder": model.encoder.description()})
 
 
-def load(folder: Path, recipe: SentencesRecipe, store: Store) -> SentenceModel:
+def load(folder: Path, recipe: SentencesRecipe, store: Store | None) -> SentenceModel:
     """Return the model in ``folder``, ready to answer; only a base under adapters is looked up elsewhere.
+
+    The ``store`` is of no use here: sentences have no numbers that it would take over.
 
     Raises:
         CounterpointError: the folder is incomplete, or the base of its adapters is not there.
@@ -118,7 +129,7 @@ def load(folder: Path, recipe: SentencesRecipe, store: Store) -> SentenceModel:
     facts = read_json(folder / "model.json")
     if not (folder / "encoder" / "config.json").is_file():
         raise CounterpointError(f"{folder}: the encoder's configuration is missing; train again.")
-    model = saved(recipe, folder / "encoder", facts["encoder"])
+    model = saved(recipe, folder / "encoder", facts["encoder"], facts["tasks"])
     load_weights(model, folder / "model.safetensors")
     return model.eval()
 
@@ -142,6 +153,15 @@ def submit(
     return write_submission(model, recipe, store, split, out, progress)
 
 
-def recommender(model: SentenceModel, recipe: SentencesRecipe, store: Store, folder: Path) -> SentenceEncoder:
+def export(model: SentenceModel, recipe: SentencesRecipe, store: Store, out: Path) -> NoReturn:
+    """Refuse: a text encoder and its tokenizer do not fit into one file of operators."""
+    raise UsageError(
+        "only models of the feedback workload can be exported; counterpoint embed RUN FILE writes vectors."
+    )
+
+
+def recommender(
+    model: SentenceModel, recipe: SentencesRecipe, store: Store | None, folder: Path
+) -> SentenceEncoder:
     """Return what makes vectors, similarities and answers of any sentences."""
     return SentenceEncoder(model, recipe, load_tokenizer(str(folder / "encoder")))

@@ -15,7 +15,7 @@ class Files:
     """The files of one task.
 
     Attributes:
-        train: one or several; their rows follow one another.
+        train: one or several, whose rows follow one another; a trained model needs none.
         test: at most one.
         unlabelled: at most one.
     """
@@ -25,12 +25,21 @@ class Files:
     unlabelled: Sequence[Path]
 
 
-def find(data: Path, recipe: SentencesRecipe, format_name: str | None = None) -> dict[str, Files]:
+def find(
+    data: Path, recipe: SentencesRecipe, format_name: str | None = None, *, trained: bool = False
+) -> dict[str, Files]:
     """Return the files of each task of a recipe, by name and in alphabetical order.
 
+    Args:
+        data: the folder.
+        recipe: whose tasks.
+        format_name: none: sentences have one format alone.
+        trained: there is a model already, so that no task needs training files; one without any file is left
+            out.
+
     Raises:
-        UsageError: ``data`` is no folder, a task has no training file or several to test on, or a format is
-            asked for: sentences have one alone.
+        UsageError: ``data`` is no folder, a task has no training file or several to test on, no task has any
+            file, or a format is asked for.
     """
     if format_name is not None:
         raise UsageError(
@@ -39,7 +48,17 @@ def find(data: Path, recipe: SentencesRecipe, format_name: str | None = None) ->
         )
     if not data.is_dir():
         raise UsageError(f"{data}: no such folder; give the one that holds the tasks' files.")
-    return {name: _files(data, name, recipe.task[name]) for name in sorted(recipe.tasks)}
+    found = {name: _files(data, name, recipe.task[name], trained=trained) for name in sorted(recipe.tasks)}
+    some = {name: files for name, files in found.items() if all_files({name: files})}
+    if not some:
+        tasks = [recipe.task[name] for name in found]
+        patterns = ", ".join(
+            pattern for task in tasks for pattern in (task.train, task.test, task.unlabelled)
+        )
+        raise UsageError(
+            f"{data}: no file of any task, looked for {patterns} ({', '.join(SUFFIXES)}); bring one of them."
+        )
+    return some
 
 
 def all_files(found: Mapping[str, Files]) -> list[Path]:
@@ -47,9 +66,9 @@ def all_files(found: Mapping[str, Files]) -> list[Path]:
     return [file for files in found.values() for file in (*files.train, *files.test, *files.unlabelled)]
 
 
-def _files(data: Path, name: str, task: Task) -> Files:
+def _files(data: Path, name: str, task: Task, *, trained: bool) -> Files:
     train = _matching(data, task.train)
-    if not train:
+    if not train and not trained:
         raise UsageError(
             f"{data}: no training file of the task {name!r}, looked for {task.train} "
             f"({', '.join(SUFFIXES)}); bring one, set task.{name}.train or leave the task out of tasks."

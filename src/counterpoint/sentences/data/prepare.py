@@ -19,12 +19,15 @@ from counterpoint.keys import key
 from counterpoint.progress import Progress, silent
 from counterpoint.rows import BadRows
 from counterpoint.sentences.data.layout import Files, all_files
-from counterpoint.sentences.data.rows import read_rows
+from counterpoint.sentences.data.rows import no_rows, read_rows
 from counterpoint.sentences.data.store import FORMAT, SPLITS, Store, shape_of, table_name
 from counterpoint.sentences.recipe import Data, Task
 
 SHAPING = ("max_tokens", "validation_share", "split_seed")
 """The keys of `Data` that shape a store."""
+
+COUNTED = 2
+"""Version of what is counted: a cached store with fewer counts is made anew, elsewhere it is still read."""
 
 _TOKENISED = 4_096  # sentences at once
 
@@ -45,7 +48,7 @@ def prepare(
     tasks are in memory while they are read.
 
     Args:
-        files: of each task.
+        files: of each task; one without training files has rows for a trained model alone.
         out: the store's folder.
         tokenizer: the encoder's.
         settings: where sentences are cut, and what becomes validation.
@@ -56,7 +59,7 @@ def prepare(
     Raises:
         UsageError: ``out`` holds something that is not a store, or sentences are to be cut to nothing.
         BadRowError: a malformed row.
-        CounterpointError: a task has no training rows, a column is missing, or the disk is full.
+        CounterpointError: a task's training files have no rows, a column is missing, or the disk is full.
     """
     counts: Counter[str] = Counter()
     with new_store(out) as folder:
@@ -68,10 +71,14 @@ def prepare(
         sentences = _distinct(splits)
         counts["distinct sentences"] = len(sentences)
         pl.DataFrame({"text": sentences}).write_parquet(folder / "sentences.parquet")
-        counts["sentences cut"] = _tokenise(folder, sentences, tokenizer, settings.max_tokens, progress)
-        for number, of_splits in enumerate(splits.values()):
+        cut = _tokenise(folder, sentences, tokenizer, settings.max_tokens, progress)
+        counts["sentences cut"] = int(cut.sum())
+        for number, (name, of_splits) in enumerate(splits.items()):
             for split, rows in of_splits.items():
-                _numbered(rows, sentences).write_parquet(folder / f"{table_name(number, split)}.parquet")
+                numbered = _numbered(rows, sentences)
+                numbered.write_parquet(folder / f"{table_name(number, split)}.parquet")
+                sides = numbered.select(pl.col("^(first|second)$")).to_numpy()
+                _count(counts, f"{split} rows of {name} cut", int(cut[sides].any(axis=1).sum()))
         counts["bad rows set aside"] = bad.count
         write_json(
             folder / "manifest.json",
@@ -110,36 +117,42 @@ def _divided(
     progress: Progress,
 ) -> dict[str, pl.DataFrame]:
     """Return the rows of a task by split; labels are NaN where there are none."""
-    train, test, unlabelled = (
-        [read_rows(file, task, labelled=known, bad=bad, progress=progress) for file in paths]
-        for paths, known in ((files.train, True), (files.test, True), (files.unlabelled, False))
-    )
-    whole = pl.concat(train)
-    if len(whole) < 2:
+    found: dict[str, pl.DataFrame] = {}
+    for split, paths in (("train", files.train), ("test", files.test), ("unlabelled", files.unlabelled)):
+        known, before = split != "unlabelled", bad.count
+        read = [read_rows(file, task, labelled=known, bad=bad, progress=progress) for file in paths]
+        found[split] = pl.concat([no_rows(task, labelled=known), *read])
+        _count(counts, f"{split} rows of {name} set aside", bad.count - before)
+    whole = found["train"]
+    if files.train and len(whole) < 2:
         raise CounterpointError(
             f"{files.train[0]}: the task {name!r} has {len(whole)} sound training rows and needs two at "
             "least, one of them to validate; bring more, or leave the task out of tasks."
         )
     held_out = pl.Series(_drawn(len(whole), name, settings))
-    nothing = whole.clear()
     splits = {
         "train": whole.filter(~held_out),
         "validation": whole.filter(held_out),
-        "test": pl.concat([nothing, *test]),
-        "unlabelled": pl.concat(
-            [nothing, *(rows.with_columns(pl.lit(np.nan).alias("label")) for rows in unlabelled)]
-        ),
+        "test": found["test"],
+        "unlabelled": found["unlabelled"].with_columns(pl.lit(np.nan).alias("label")),
     }
     for split, rows in splits.items():
         counts[f"{split} rows of {name}"] = len(rows)
     return splits
 
 
+def _count(counts: Counter[str], what: str, number: int) -> None:
+    """Note a number of rows that something befell, if there are any."""
+    if number:
+        counts[what] = number
+
+
 def _drawn(rows: int, name: str, settings: Data) -> Bool[np.ndarray, " rows"]:
     """Draw the rows that validate: for each task by itself, whatever others there are."""
     draw = np.random.default_rng((settings.split_seed, key(name)))
     held_out = np.zeros(rows, dtype=bool)
-    held_out[draw.permutation(rows)[: min(max(1, round(settings.validation_share * rows)), rows - 1)]] = True
+    most = max(0, rows - 1)
+    held_out[draw.permutation(rows)[: min(max(1, round(settings.validation_share * rows)), most)]] = True
     return held_out
 
 
@@ -169,18 +182,18 @@ def _numbered(rows: pl.DataFrame, sentences: pl.Series) -> pl.DataFrame:
 
 def _tokenise(
     folder: Path, sentences: pl.Series, tokenizer: Tokenizer, max_tokens: int, progress: Progress
-) -> int:
-    """Write the word pieces of all sentences; return how many sentences were cut."""
+) -> Bool[np.ndarray, " sentences"]:
+    """Write the word pieces of all sentences; return which sentences were cut."""
     frame = tokenizer.frame()
     most = max_tokens - len(frame.before) - len(frame.after)
     if most < 1:
         raise UsageError(f"data.max_tokens = {max_tokens} leaves no room for a word; set it higher.")
     (folder / "arrays").mkdir()
     written = RaggedArray(folder / "arrays", "tokens", "offsets", np.int32)
-    cut = 0
+    cut = np.zeros(len(sentences), dtype=bool)
     for start in range(0, len(sentences), _TOKENISED):
         encoded = encode(tokenizer, sentences[start : start + _TOKENISED].to_list(), most, special=False)
-        cut += sum(one.truncated for one in encoded)
+        cut[start : start + _TOKENISED] = [one.truncated for one in encoded]
         written.append(
             np.concatenate([np.array(one.ids, dtype=np.int32) for one in encoded]),
             np.array([len(one.ids) for one in encoded]),

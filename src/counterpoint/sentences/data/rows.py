@@ -20,11 +20,11 @@ ID = "id"
 def read_rows(file: Path, task: Task, *, labelled: bool, bad: BadRows, progress: Progress) -> pl.DataFrame:
     """Return the sound rows of a file in their order.
 
-    The columns are ``id`` (the line where the file has none), ``first`` and, for pairs, ``second``, without
-    the spaces around them, and ``label`` as a number where rows are ``labelled``.
+    The columns are ``id`` (the line where a row has none), ``first`` and, for pairs, ``second``, without the
+    spaces around them, and ``label`` as a number where rows are ``labelled``.
 
     Files of the course are separated by tabs whatever their name says. Such a file may come without a header:
-    an index, the id, the sentences and the label stand there in this order.
+    an index, which is a whole number, the id, the sentences and the label stand there in this order.
 
     Args:
         file: CSV, TSV or JSON lines.
@@ -45,11 +45,16 @@ def read_rows(file: Path, task: Task, *, labelled: bool, bad: BadRows, progress:
     for block in _blocks(file, needed, bad, progress):
         stripped = block.with_columns(pl.col(name).str.strip_chars() for name in needed)
         rows = drop_bad(stripped, checks, bad, file)
-        names = pl.col(ID) if ID in rows.columns else pl.col("line").cast(pl.String)
+        given = pl.col(ID) if ID in rows.columns else pl.lit(None, pl.String)
+        names = pl.when(given != "").then(given).otherwise(pl.col("line").cast(pl.String))
         sound.append(rows.select(names.alias(ID), *sides, *label))
+    return pl.concat([no_rows(task, labelled=labelled), *sound])
+
+
+def no_rows(task: Task, *, labelled: bool) -> pl.DataFrame:
+    """Return the columns of `read_rows` without a row."""
     schema = dict.fromkeys((ID, *("first", "second")[: task.sides]), pl.String)
-    empty = pl.DataFrame(schema={**schema, **({"label": pl.Float64} if labelled else {})})
-    return pl.concat([empty, *sound])
+    return pl.DataFrame(schema={**schema, **({"label": pl.Float64} if labelled else {})})
 
 
 def read_sentences(file: Path, column: str) -> Iterator[pl.Series]:
@@ -79,11 +84,15 @@ def read_sentences(file: Path, column: str) -> Iterator[pl.Series]:
 def _blocks(file: Path, needed: Sequence[str], bad: BadRows, progress: Progress) -> _Blocks:
     """Yield the lines of a file as text: ``line``, ``row``, the id where there is one, and what is needed."""
     if file.suffix == ".jsonl":
-        wanted = _wanted(file, json_columns(file), needed)
+        _wanted(file, json_columns(file), needed)
+        # The first object may have no id where others have.
+        wanted = list(dict.fromkeys((ID, *needed)))
         return json_blocks(file, wanted, bad, progress, fractions=True)
     separator = "\t" if b"\t" in _first_line(file) else ","
     columns = csv_header(file, separator)
-    headless = separator == "\t" and len(columns) == 2 + len(needed) and not {ID, *needed} & set(columns)
+    unnamed = len(columns) == 2 + len(needed) and not {ID, *needed} & set(columns)
+    # A header may have other names than are needed, but it does not begin with an index.
+    headless = separator == "\t" and unnamed and columns[0].isdecimal()
     if headless:
         columns = ["", ID, *needed]
     wanted = _wanted(file, columns, needed)
@@ -105,7 +114,7 @@ def _wanted(file: Path, columns: Sequence[str], needed: Sequence[str]) -> list[s
                 f"{found[:200]}); "
                 f"name {', '.join(needed)} once each, or bring the file of the right task."
             )
-    return [*([ID] if columns.count(ID) == 1 else []), *needed]
+    return list(dict.fromkeys((*([ID] if columns.count(ID) == 1 else []), *needed)))
 
 
 def _filled(text: str) -> Check:

@@ -1,5 +1,6 @@
 """The prepared store: the rows of all tasks on disk, their sentences tokenised once and memory-mapped."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,16 +76,28 @@ class Store:
         counts: dict[str, int] = self.manifest["counts"]
         return counts
 
-    def require(self, recipe: SentencesRecipe, tokenizer: Tokenizer) -> None:
-        """Refuse a recipe or a tokenizer that the store was not made for."""
+    def require(self, recipe: SentencesRecipe, tokenizer: Tokenizer, *, trained: bool = False) -> None:
+        """Refuse a recipe or a tokenizer that the store was not made for.
+
+        Args:
+            recipe: the recipe.
+            tokenizer: its encoder's.
+            trained: there is a model already: some of its tasks, without training rows, are enough.
+        """
         made_with = self.manifest["tokenizer"]
         if tokenizer.fingerprint != made_with["fingerprint"]:
             raise CounterpointError(
                 f"{self.path}: tokenised for {made_with['name']}, {tokenizer.name} splits words otherwise; "
                 "prepare the data again or set encoder.name."
             )
-        for name in recipe.tasks:
+        some = [name for name in recipe.tasks if name in self.tasks] if trained else []
+        for name in some or recipe.tasks:
             refuse_missing_task(self.path, name, self.tasks)
+            if not trained and not self.counts[f"train rows of {name}"]:
+                raise CounterpointError(
+                    f"{self.path}: prepared without training rows of the task {name!r}; prepare data that "
+                    "has some, or leave it out of tasks."
+                )
             if shape_of(recipe.task[name]) != self.manifest["tasks"][name]:
                 raise CounterpointError(
                     f"{self.path}: the task {name!r} was prepared with other columns, classes or scores than "
@@ -96,6 +109,17 @@ class Store:
             {f"data.{key}": value for key, value in settings.items()},
             {f"data.{key}": getattr(recipe.data, key) for key in settings},
         )
+
+    def befell(self, what: str, tasks: Sequence[str], splits: Sequence[str]) -> dict[str, int]:
+        """Return how many rows of each task were ``set aside`` or ``cut``, tasks without any left out.
+
+        A store that was made before rows were counted so tells of none.
+        """
+        found = {
+            name: sum(self.counts.get(f"{split} rows of {name} {what}", 0) for split in splits)
+            for name in tasks
+        }
+        return {name: number for name, number in found.items() if number}
 
     def rows(self, task: str, split: str) -> Rows:
         """Return the rows of a task in a split; there may be none.
