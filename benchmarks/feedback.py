@@ -21,7 +21,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.measure import Ratio, interleaved, ratios
 from counterpoint import balance
-from counterpoint.evaluation.grouped import user_auc
 from counterpoint.feedback.batch import FeedbackBatch
 from counterpoint.feedback.batches import gathered
 from counterpoint.feedback.data.layout import find
@@ -31,8 +30,9 @@ from counterpoint.feedback.models.building import network
 from counterpoint.feedback.recipe import FeedbackRecipe
 from counterpoint.feedback.schema import Column, Schema
 from counterpoint.feedback.settings import Network
-from counterpoint.feedback.simulate import simulate
-from counterpoint.recipe import Training
+from counterpoint.metrics.groups import user_auc
+from counterpoint.runs.recipe import Training
+from counterpoint.simulation.views.log import simulate
 from counterpoint.training.memory import peak_megabytes
 from counterpoint.training.optimizers import clip_gradients, make_optimizer
 

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.measure import Ratio
-from counterpoint.evaluation.impressions import impression_metrics, ranks
+from counterpoint.metrics.impressions import impression_metrics, ranks
 
 IMPRESSIONS, SAMPLE = 73_152, 2_000
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import counterpoint.news.data.prepare, torch, polars, numpy
 from counterpoint.news.data.impressions import ImpressionWriter
 from counterpoint.news.data import mind
-from counterpoint.rows import BadRows
+from counterpoint.storage.rows import BadRows
 from counterpoint.progress import silent
 from counterpoint.training.memory import peak_megabytes
 folder = Path(sys.argv[1]); (folder / "out" / "arrays").mkdir(parents=True)

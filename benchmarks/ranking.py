@@ -8,10 +8,10 @@ import torch
 
 from benchmarks.measure import Ratio, interleaved, threads
 from counterpoint.behaviors.data.store import Interactions
-from counterpoint.behaviors.network import BehaviorsNetwork
+from counterpoint.behaviors.model import BehaviorsNetwork
 from counterpoint.behaviors.ranking import NetworkScorer, Scorer, scorer_of, top_items
 from counterpoint.behaviors.recipe import BehaviorsRecipe
-from counterpoint.evaluation.topk import CUTOFFS, topk_metrics
+from counterpoint.metrics.topk import CUTOFFS, topk_metrics
 
 USERS, ITEMS, BOUGHT, TESTED = 17_435, 35_920, 131_685, 17_435  # IJCAI-15's, with a test pair for each user
 SAMPLE, LOOPED = 128, 4  # users ranked by us and by the loop: the work of each is the same for all

@@ -22,7 +22,7 @@ from benchmarks.measure import Ratio, ratios
 from counterpoint import balance
 from counterpoint.behaviors.batches import TrainingBatches
 from counterpoint.behaviors.data.store import Interactions
-from counterpoint.behaviors.network import BehaviorsNetwork
+from counterpoint.behaviors.model import BehaviorsNetwork
 from counterpoint.behaviors.recipe import BehaviorsRecipe
 from counterpoint.training.memory import peak_megabytes
 from counterpoint.training.optimizers import clip_gradients, make_optimizer

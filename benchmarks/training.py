@@ -12,9 +12,9 @@ from counterpoint.news.models.building import fresh
 from counterpoint.news.models.readers import AttentiveReader
 from counterpoint.news.models.recommender import Recommender
 from counterpoint.news.recipe import NewsRecipe
-from counterpoint.tasks.classification import Classification
-from counterpoint.tasks.ranking import nce_loss
-from counterpoint.tasks.tagging import Tagging
+from counterpoint.news.tasks.classification import Classification
+from counterpoint.news.tasks.ranking import nce_loss
+from counterpoint.news.tasks.tagging import Tagging
 
 SLOTS, PADDED = 55, 20
 

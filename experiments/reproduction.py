@@ -16,14 +16,14 @@ from typing import Any
 import torch
 
 import counterpoint
-from counterpoint.behaviors.simulate import simulate as simulate_behaviors
 from counterpoint.cli import show
-from counterpoint.evaluation.tables import OPTIMUM, by_task, overall
-from counterpoint.feedback.simulate import simulate as simulate_feedback
-from counterpoint.files import read_json, write_json
-from counterpoint.news.simulate import simulate
-from counterpoint.news.simulate_ebnerd import simulate_ebnerd
+from counterpoint.metrics.tables import OPTIMUM, by_task, overall
 from counterpoint.progress import Progress
+from counterpoint.simulation.news.ebnerd import simulate_ebnerd
+from counterpoint.simulation.news.mind import simulate
+from counterpoint.simulation.shop.log import simulate as simulate_behaviors
+from counterpoint.simulation.views.log import simulate as simulate_feedback
+from counterpoint.storage.files import read_json, write_json
 
 HERE = Path(__file__).parent
 PAGE, README = HERE.parent / "docs" / "reproduction.md", HERE.parent / "README.md"

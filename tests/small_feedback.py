@@ -48,3 +48,15 @@ def small_network(schema: Schema = SCHEMA, **given: object) -> FeedbackNetwork:
             elif "bias" in name or "_order" in name:
                 parameter.add_(0.3 * torch.rand_like(parameter))
     return model
+
+
+SETTINGS = (
+    "data.core=3",
+    "training.epochs=2",
+    "training.batch_size=256",
+    "training.learning_rate=0.01",
+    "network.experts=[16,8]",
+    "network.towers=[8]",
+    "network.embedding=4",
+    "network.initial=xavier",
+)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
         submit,
         train,
     )
-    from counterpoint.experiment import compare
-    from counterpoint.search import tune
+    from counterpoint.studies.experiment import compare
+    from counterpoint.studies.search import tune
 
 __all__ = [
     "compare",
@@ -44,6 +44,6 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         from importlib import import_module
 
-        module = {"compare": "experiment", "tune": "search"}.get(name, "api")
+        module = {"compare": "studies.experiment", "tune": "studies.search"}.get(name, "api")
         return getattr(import_module(f"counterpoint.{module}"), name)
     raise AttributeError(f"module 'counterpoint' has no attribute {name!r}")

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from counterpoint import recipe as recipes
 from counterpoint import workload
 from counterpoint.errors import UsageError
-from counterpoint.evaluation.records import read_log, write_evaluation
-from counterpoint.evaluation.tables import Evaluation
-from counterpoint.files import write_blocks
+from counterpoint.metrics.tables import Evaluation
 from counterpoint.progress import Progress, silent
-from counterpoint.recipe import Recipe
-from counterpoint.run import Run
+from counterpoint.runs import recipe as recipes
+from counterpoint.runs.folder import Run
+from counterpoint.runs.recipe import Recipe
+from counterpoint.runs.records import read_log, write_evaluation
+from counterpoint.storage.files import write_blocks
 
 if TYPE_CHECKING:
     from counterpoint.training.loop import Fitted
@@ -305,7 +305,7 @@ def embed(
 
 def report(runs: Sequence[str | Path], *, out: str | Path | None = None) -> Path:
     """Write one page about one run or several; by default ``report.html`` in the first run's folder."""
-    from counterpoint.evaluation.report import write_report
+    from counterpoint.report.document import write_report
 
     folders = [Run.open(Path(run)).path for run in runs]
     return write_report(folders, Path(out) if out is not None else folders[0] / "report.html")

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from counterpoint.errors import NoDataError, UsageError, nearest
 from counterpoint.progress import Progress
-from counterpoint.recipe import Recipe
+from counterpoint.runs.recipe import Recipe
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from counterpoint.evaluation.tables import Evaluated
+    from counterpoint.metrics.tables import Evaluated
 
 _MODULES = {
     "news": "counterpoint.news.workload",

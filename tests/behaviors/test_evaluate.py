@@ -12,13 +12,13 @@ from counterpoint.behaviors.data.pairs import UNTRAINED
 from counterpoint.behaviors.data.prepare import prepare
 from counterpoint.behaviors.data.store import Interactions
 from counterpoint.behaviors.evaluate import evaluate, masked_pairs
-from counterpoint.behaviors.network import BehaviorsNetwork
+from counterpoint.behaviors.model import BehaviorsNetwork
 from counterpoint.behaviors.recipe import BehaviorsRecipe
-from counterpoint.behaviors.simulate import simulate
 from counterpoint.behaviors.truth import copy_truth
 from counterpoint.errors import CounterpointError, UsageError
-from counterpoint.evaluation.tables import OPTIMUM
+from counterpoint.metrics.tables import OPTIMUM
 from counterpoint.progress import silent
+from counterpoint.simulation.shop.log import simulate
 
 USERS, ITEMS = 60, 40
 METRICS = [f"{name}@{cutoff}" for cutoff in (10, 20) for name in ("ndcg", "recall", "precision")]

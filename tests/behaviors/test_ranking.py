@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from counterpoint.behaviors import ranking, recipe
 from counterpoint.behaviors.data.store import Interactions
-from counterpoint.behaviors.network import BehaviorsNetwork
+from counterpoint.behaviors.model import BehaviorsNetwork
 from counterpoint.behaviors.ranking import NetworkScorer, ScreenedScorer, listed, scorer_of, top_items
 from counterpoint.errors import CounterpointError
 

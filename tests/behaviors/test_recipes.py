@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 import counterpoint
 from counterpoint import balance
 from counterpoint.api import read_recipe
-from counterpoint.behaviors.simulate import simulate
 from counterpoint.errors import UsageError
-from counterpoint.recipe import builtin_names
-from counterpoint.run import Run
+from counterpoint.runs.folder import Run
+from counterpoint.runs.recipe import builtin_names
+from counterpoint.simulation.shop.log import simulate
 
 NAMES = builtin_names("behaviors")
 SMALL = [

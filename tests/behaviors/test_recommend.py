@@ -5,7 +5,7 @@ import torch
 
 from counterpoint.behaviors.data.layout import find
 from counterpoint.behaviors.data.prepare import prepare
-from counterpoint.behaviors.network import BehaviorsNetwork
+from counterpoint.behaviors.model import BehaviorsNetwork
 from counterpoint.behaviors.recipe import BehaviorsRecipe
 from counterpoint.behaviors.recommend import BehaviorsRecommender, Recommendation
 from counterpoint.errors import UsageError

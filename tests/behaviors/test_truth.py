@@ -12,9 +12,9 @@ from counterpoint.behaviors.data.layout import find
 from counterpoint.behaviors.data.prepare import prepare
 from counterpoint.behaviors.data.store import Interactions, Store
 from counterpoint.behaviors.recipe import Data
-from counterpoint.behaviors.simulate import simulate
 from counterpoint.behaviors.truth import NEVER, TrueScorer, Truth, copy_truth, true_scorer
 from counterpoint.errors import CounterpointError
+from counterpoint.simulation.shop.log import simulate
 
 TASKS = ("buy", "click", "cart", "favourite")
 

@@ -3,8 +3,8 @@ import shutil
 
 import pytest
 
-from counterpoint.files import write_json
 from counterpoint.news.data import prepare as preparation
+from counterpoint.storage.files import write_json
 from samples import IMPRESSIONS, behaviors_row
 
 

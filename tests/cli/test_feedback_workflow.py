@@ -5,7 +5,7 @@ import json
 import polars as pl
 import pytest
 
-from counterpoint.feedback.simulate import simulate
+from counterpoint.simulation.views.log import simulate
 
 TINY = [
     "training.epochs=2",

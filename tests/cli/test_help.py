@@ -5,7 +5,7 @@ from importlib.metadata import version
 
 import pytest
 
-from counterpoint.recipe import builtin_names
+from counterpoint.runs.recipe import builtin_names
 
 COMMANDS = [
     *("prepare", "train", "evaluate", "submit", "recommend", "export"),

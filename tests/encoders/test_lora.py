@@ -13,7 +13,7 @@ from counterpoint import balance
 from counterpoint.encoders.adapters import Base, Lora, fingerprint
 from counterpoint.encoders.pretrained import PretrainedEncoder, load_encoder, restore_encoder
 from counterpoint.errors import CounterpointError, UsageError
-from counterpoint.recipe import Training
+from counterpoint.runs.recipe import Training
 from counterpoint.training.checkpoint import load_checkpoint, load_weights, save_checkpoint, save_weights
 from counterpoint.training.loop import make_optimizer
 

@@ -1,18 +1,8 @@
 import pytest
 
 import counterpoint
-from counterpoint.feedback.simulate import simulate
-
-SMALL = (
-    "data.core=3",
-    "training.epochs=2",
-    "training.batch_size=256",
-    "training.learning_rate=0.01",
-    "network.experts=[16,8]",
-    "network.towers=[8]",
-    "network.embedding=4",
-    "network.initial=xavier",
-)
+from counterpoint.simulation.views.log import simulate
+from small_feedback import SETTINGS as SMALL
 
 
 @pytest.fixture(scope="session")

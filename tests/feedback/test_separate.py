@@ -12,11 +12,10 @@ from counterpoint.errors import UsageError
 from counterpoint.feedback.batches import TrainingBatches
 from counterpoint.feedback.models.building import network
 from counterpoint.feedback.separate import SeparateNetworks
-from counterpoint.files import read_json
+from counterpoint.storage.files import read_json
 from counterpoint.training.loop import StopTraining
 from counterpoint.training.optimizers import make_optimizer
-
-from .conftest import SMALL
+from small_feedback import SETTINGS as SMALL
 
 RECIPE = read_recipe("feedback-single", [*SMALL, "network.dropout=0"])
 

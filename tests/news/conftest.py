@@ -8,7 +8,7 @@ from counterpoint.news.data.layout import find
 from counterpoint.news.data.prepare import prepare
 from counterpoint.news.data.store import Store
 from counterpoint.news.recipe import NewsRecipe
-from counterpoint.news.simulate import simulate
+from counterpoint.simulation.news.mind import simulate
 
 
 @pytest.fixture(scope="session")

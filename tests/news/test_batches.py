@@ -5,7 +5,7 @@ import torch
 from counterpoint.errors import CounterpointError
 from counterpoint.news.batches import TrainingBatches
 from counterpoint.news.features import padded
-from counterpoint.tasks.classification import IGNORE
+from counterpoint.news.tasks.classification import IGNORE
 
 WORDS = [
     "apple",

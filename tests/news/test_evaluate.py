@@ -6,7 +6,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from counterpoint.evaluation.tables import OPTIMUM
+from counterpoint.metrics.tables import OPTIMUM
 from counterpoint.news import floors as beside
 from counterpoint.news import slices as slicing
 from counterpoint.news.data.store import UNKNOWN
@@ -14,7 +14,7 @@ from counterpoint.news.evaluate import evaluate, features_of
 from counterpoint.news.floors import splits_before
 from counterpoint.news.models.building import fresh, untrained_titles
 from counterpoint.news.scoring import encode_articles, score_impressions
-from counterpoint.tasks.classification import IGNORE
+from counterpoint.news.tasks.classification import IGNORE
 from samples import ARTICLES, news_row
 
 FLOORS = {"random", "popularity", "popularity, 24 h", "recency", "content"}

@@ -8,8 +8,8 @@ from counterpoint import balance
 from counterpoint.news import workload
 from counterpoint.news.data.store import Store
 from counterpoint.news.evaluate import evaluate
-from counterpoint.news.simulate import simulate
-from counterpoint.run import Run
+from counterpoint.runs.folder import Run
+from counterpoint.simulation.news.mind import simulate
 from counterpoint.training.loop import fit
 
 pytestmark = pytest.mark.slow

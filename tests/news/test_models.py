@@ -6,7 +6,7 @@ import torch
 from counterpoint.news.batches import TrainingBatches
 from counterpoint.news.models.building import fresh, untrained_titles
 from counterpoint.news.models.scores import Dot, ScaledCosine
-from counterpoint.tasks.classification import IGNORE
+from counterpoint.news.tasks.classification import IGNORE
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ from counterpoint.news.data.ebnerd import LEAKING
 from counterpoint.news.data.store import Store
 from counterpoint.news.evaluate import articles_of, context_of, evaluate, features_of
 from counterpoint.news.scoring import encode_articles, score_impressions
-from counterpoint.news.simulate import simulate
-from counterpoint.news.simulate_ebnerd import simulate_ebnerd
 from counterpoint.progress import silent
-from counterpoint.recipe import builtin_names
+from counterpoint.runs.recipe import builtin_names
+from counterpoint.simulation.news.ebnerd import simulate_ebnerd
+from counterpoint.simulation.news.mind import simulate
 
 NAMES = builtin_names("news")
 SMALL = [

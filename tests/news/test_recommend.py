@@ -15,7 +15,7 @@ from counterpoint.news.evaluate import articles_of, context_of, features_of
 from counterpoint.news.models.building import fresh
 from counterpoint.news.recommend import NewsRecommender
 from counterpoint.news.scoring import encode_articles, score_impressions
-from counterpoint.news.simulate import simulate
+from counterpoint.simulation.news.mind import simulate
 
 SMALL = [
     "training.precision=fp32",

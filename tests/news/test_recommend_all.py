@@ -8,13 +8,13 @@ import torch
 from counterpoint.api import read_recipe
 from counterpoint.encoders.pretrained import load_tokenizer
 from counterpoint.errors import UsageError
-from counterpoint.files import write_blocks
 from counterpoint.news import recommend_all as batch
 from counterpoint.news.data.layout import find
 from counterpoint.news.data.prepare import prepare
 from counterpoint.news.models.building import fresh
 from counterpoint.news.recommend import NewsRecommender
-from counterpoint.news.simulate import simulate
+from counterpoint.simulation.news.mind import simulate
+from counterpoint.storage.files import write_blocks
 
 
 @pytest.fixture(scope="module")

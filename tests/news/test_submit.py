@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from counterpoint.errors import CounterpointError
-from counterpoint.evaluation.impressions import impression_metrics, ranks
+from counterpoint.metrics.impressions import impression_metrics, ranks
 from counterpoint.news import submit, workload
 from counterpoint.news.evaluate import evaluate
 from counterpoint.news.submit import read_submission, write_submission

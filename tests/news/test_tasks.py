@@ -11,9 +11,9 @@ from counterpoint.errors import CounterpointError
 from counterpoint.news.batches import TrainingBatches
 from counterpoint.news.evaluate import evaluate
 from counterpoint.news.models.building import fresh
-from counterpoint.news.models.tasks import TASKS, Drawn, View
-from counterpoint.tasks.classification import IGNORE
-from counterpoint.tasks.regression import Regression
+from counterpoint.news.tasks.auxiliary import TASKS, Drawn, View
+from counterpoint.news.tasks.classification import IGNORE
+from counterpoint.news.tasks.regression import Regression
 
 NAN = float("nan")
 PERSON, PLACE = "P", "G"

@@ -9,10 +9,10 @@ import torch
 
 from counterpoint import api
 from counterpoint.errors import CounterpointError, UsageError
-from counterpoint.files import write_json
 from counterpoint.news import workload
 from counterpoint.news.data.store import Store
 from counterpoint.progress import silent
+from counterpoint.storage.files import write_json
 from samples import ARTICLES
 
 SIZE = 12

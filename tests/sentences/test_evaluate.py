@@ -7,13 +7,13 @@ import torch
 from scipy import stats
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
+from counterpoint.comparison.significance import bootstraps
 from counterpoint.errors import UsageError
-from counterpoint.evaluation.significance import bootstraps
+from counterpoint.sentences.baselines import floors, threshold
 from counterpoint.sentences.data.layout import find
 from counterpoint.sentences.data.prepare import prepare
 from counterpoint.sentences.data.store import Rows
 from counterpoint.sentences.evaluate import by_unit, evaluate
-from counterpoint.sentences.floors import floors, threshold
 from counterpoint.sentences.model import fresh
 from counterpoint.sentences.scoring import Answers, answers
 from sentences.simulated import write_course

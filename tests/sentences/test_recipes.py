@@ -10,7 +10,7 @@ import counterpoint
 from counterpoint import balance
 from counterpoint.api import read_recipe
 from counterpoint.errors import UsageError
-from counterpoint.recipe import builtin_names, to_toml
+from counterpoint.runs.recipe import builtin_names, to_toml
 from counterpoint.sentences.recipe import BUILT_IN
 
 CHANGES = [

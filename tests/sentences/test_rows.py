@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from counterpoint.errors import BadRowError, CounterpointError, UsageError
 from counterpoint.progress import silent
-from counterpoint.rows import BadRows
 from counterpoint.sentences.data.layout import find
 from counterpoint.sentences.data.rows import read_rows, read_sentences
 from counterpoint.sentences.recipe import BUILT_IN, Task
+from counterpoint.storage.rows import BadRows
 
 SENTIMENT, PARAPHRASE, SIMILARITY = (
     Task(**BUILT_IN[name]) for name in ("sentiment", "paraphrase", "similarity")

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from counterpoint.recipe import Recipe, Training
-from counterpoint.run import Run
+from counterpoint.runs.folder import Run
+from counterpoint.runs.recipe import Recipe, Training
 
 
 @dataclass

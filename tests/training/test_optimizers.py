@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import Adagrad, Adam, AdamW, RMSprop, SparseAdam
 
 from counterpoint import balance
-from counterpoint.recipe import Recipe, override, to_toml, validate
+from counterpoint.runs.recipe import Recipe, override, to_toml, validate
 from counterpoint.training.loop import fit
 from counterpoint.training.optimizers import clip_gradients, make_optimizer, move_touched_rows
 from counterpoint.training.schedule import DECAYS, linear_decay, no_decay

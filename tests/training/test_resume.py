@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from counterpoint.news.simulate import simulate
+from counterpoint.simulation.news.mind import simulate
 
 SCRIPT = """
 import sys

@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from counterpoint.behaviors.baselines import floors
 from counterpoint.behaviors.data.pairs import UNTRAINED
 from counterpoint.behaviors.data.store import Interactions, Store
-from counterpoint.behaviors.floors import floors
-from counterpoint.behaviors.network import BehaviorsNetwork
+from counterpoint.behaviors.model import BehaviorsNetwork
 from counterpoint.behaviors.ranking import Scorer, listed, scorer_of, top_items
 from counterpoint.behaviors.recipe import BehaviorsRecipe
 from counterpoint.behaviors.truth import true_scorer
-from counterpoint.evaluation.tables import OPTIMUM, Evaluated, Evaluation, floor_warnings
-from counterpoint.evaluation.topk import CUTOFFS, topk_metrics
-from counterpoint.evaluation.units import intervals
+from counterpoint.metrics.tables import OPTIMUM, Evaluated, Evaluation, floor_warnings
+from counterpoint.metrics.topk import CUTOFFS, topk_metrics
+from counterpoint.metrics.units import intervals
 from counterpoint.progress import Progress, named, silent
 
 _DEPTH = max(CUTOFFS)

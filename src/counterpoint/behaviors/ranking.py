@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from counterpoint.behaviors.data.store import Interactions
-from counterpoint.behaviors.network import BehaviorsNetwork
+from counterpoint.behaviors.model import BehaviorsNetwork
 from counterpoint.errors import CounterpointError
 from counterpoint.precision import bf16_is_fast
 from counterpoint.progress import Progress, silent

@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from counterpoint.behaviors.data.rows import SYNONYMS
-from counterpoint.recipe import Balance, Recipe, Section
+from counterpoint.runs.recipe import Balance, Recipe, Section
 
 
 class Data(Section):

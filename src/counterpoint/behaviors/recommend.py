@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from counterpoint.behaviors.data.store import SPLITS, Interactions, Store
 from counterpoint.behaviors.evaluate import masked_pairs
-from counterpoint.behaviors.network import BehaviorsNetwork
+from counterpoint.behaviors.model import BehaviorsNetwork
 from counterpoint.behaviors.ranking import NetworkScorer, scorer_of, top_items
 from counterpoint.behaviors.recipe import BehaviorsRecipe
 from counterpoint.errors import UsageError, nearest

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from counterpoint.behaviors.simulate import TRUTH
-from counterpoint.behaviors.simulate_shopping import Items, Law, Rates, Users, rates
 from counterpoint.errors import CounterpointError
-from counterpoint.files import read_json
+from counterpoint.simulation.shop.law import Items, Law, Rates, Users, rates
+from counterpoint.simulation.shop.log import TRUTH
+from counterpoint.storage.files import read_json
 
 if TYPE_CHECKING:
     from counterpoint.behaviors.data.store import Store

@@ -12,14 +12,14 @@ from counterpoint.behaviors.data.layout import find
 from counterpoint.behaviors.data.prepare import prepare as prepare_source
 from counterpoint.behaviors.data.store import FORMAT, Store
 from counterpoint.behaviors.evaluate import evaluate as evaluate_ranking
-from counterpoint.behaviors.network import BehaviorsNetwork
+from counterpoint.behaviors.model import BehaviorsNetwork
 from counterpoint.behaviors.recipe import BehaviorsRecipe
 from counterpoint.behaviors.recommend import BehaviorsRecommender
 from counterpoint.errors import CounterpointError, UsageError
-from counterpoint.evaluation.tables import Evaluated, measured
-from counterpoint.files import read_json, write_json
+from counterpoint.metrics.tables import Evaluated, measured
 from counterpoint.progress import Progress, silent
-from counterpoint.stores import is_store, opened_or_made
+from counterpoint.storage.files import read_json, write_json
+from counterpoint.storage.prepared import is_store, opened_or_made
 from counterpoint.training.checkpoint import load_weights, save_weights
 from counterpoint.workload import Trainee
 

@@ -48,10 +48,10 @@ def compare(
     from rich.console import Console
     from rich.text import Text
 
-    from counterpoint.evaluation import side_by_side
-    from counterpoint.evaluation.figures import MISSING
-    from counterpoint.evaluation.tables import metric_names, overall, terminal_table
-    from counterpoint.experiment import compare as run
+    from counterpoint.metrics.tables import metric_names, overall, terminal_table
+    from counterpoint.report import side_by_side
+    from counterpoint.report.figures import MISSING
+    from counterpoint.studies.experiment import compare as run
 
     with show.resumable() as progress:
         found = run(

@@ -25,8 +25,8 @@ def main() -> None:
     from rich.console import Console
 
     from counterpoint import api
-    from counterpoint.evaluation.tables import comparison, terminal_table
-    from counterpoint.news.simulate import simulate
+    from counterpoint.metrics.tables import comparison, terminal_table
+    from counterpoint.simulation.news.mind import simulate
 
     data, store = options.out / "simulated-news", options.out / "store"
     simulate(data, readers=options.readers, articles=options.articles, seed=options.seed, overwrite=True)

@@ -20,7 +20,7 @@ def evaluate(
     from rich.console import Console
 
     from counterpoint import api
-    from counterpoint.evaluation.tables import (
+    from counterpoint.metrics.tables import (
         Value,
         by_task,
         comparison,
@@ -29,7 +29,7 @@ def evaluate(
         terminal_table,
         unit_of,
     )
-    from counterpoint.files import write_json
+    from counterpoint.storage.files import write_json
 
     with show.progress() as progress:
         evaluation = api.evaluate(run, data=data, split=split, progress=progress)

@@ -12,7 +12,7 @@ def recipes(
 
     Example: counterpoint recipes mtrec > mine.toml
     """
-    from counterpoint import recipe
+    from counterpoint.runs import recipe
 
     if name is not None:
         from counterpoint import api

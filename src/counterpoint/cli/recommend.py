@@ -59,8 +59,8 @@ def recommend(
     Example: counterpoint recommend runs/gradcraft-seed0 --user 1011 --by like
     """
     from counterpoint import api
-    from counterpoint.files import write_json
-    from counterpoint.run import Run
+    from counterpoint.runs.folder import Run
+    from counterpoint.storage.files import write_json
 
     workload = Run.open(run).facts["workload"]
     if workload == "sentences":

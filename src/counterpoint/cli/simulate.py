@@ -9,7 +9,7 @@ import typer
 from counterpoint.cli import options, show
 from counterpoint.errors import UsageError
 from counterpoint.progress import Progress
-from counterpoint.simulation import Simulation
+from counterpoint.simulation.written import Simulation
 
 simulate = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Write simulated data whose truth is known."
@@ -35,7 +35,7 @@ def news(
 
     Example: counterpoint simulate news --readers 2000 --articles 1000 --seed 0 --out simulated-news
     """
-    from counterpoint.news.simulate import simulate as write
+    from counterpoint.simulation.news.mind import simulate as write
 
     _write(
         lambda progress: write(
@@ -74,7 +74,7 @@ def ebnerd(
 
     Example: counterpoint simulate ebnerd --readers 1500 --articles 800 --seed 0 --out simulated-ebnerd
     """
-    from counterpoint.news.simulate_ebnerd import simulate_articles_like, simulate_ebnerd
+    from counterpoint.simulation.news.ebnerd import simulate_articles_like, simulate_ebnerd
 
     if like is not None:
         bundle = like
@@ -121,7 +121,7 @@ def behaviors(
 
     Example: counterpoint simulate behaviors --users 2000 --items 1500 --seed 0 --out simulated-shop
     """
-    from counterpoint.behaviors.simulate import simulate as write
+    from counterpoint.simulation.shop.log import simulate as write
 
     _write(
         lambda progress: write(
@@ -163,7 +163,7 @@ def feedback(
 
     Example: counterpoint simulate feedback --users 2000 --videos 1500 --rows 100000 --out simulated-videos
     """
-    from counterpoint.feedback.simulate import simulate as write
+    from counterpoint.simulation.views.log import simulate as write
 
     _write(
         lambda progress: write(

@@ -31,8 +31,8 @@ def tune(
     """
     from rich.console import Console
 
-    from counterpoint.evaluation.side_by_side import terminal
-    from counterpoint.search import tune as run
+    from counterpoint.report.side_by_side import terminal
+    from counterpoint.studies.search import tune as run
 
     with show.resumable() as progress:
         found = run(

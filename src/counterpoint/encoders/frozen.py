@@ -17,8 +17,8 @@ from counterpoint.encoders.blocks import lower_parameters
 from counterpoint.encoders.pretrained import PretrainedEncoder
 from counterpoint.encoders.tokens import Texts
 from counterpoint.errors import CounterpointError
-from counterpoint.files import new_folder, read_json, write_json
 from counterpoint.progress import Progress, silent
+from counterpoint.storage.files import new_folder, read_json, write_json
 
 _STATES, _OFFSETS, _FACTS = "states.npy", "offsets.npy", "cache.json"
 

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from counterpoint.evaluation.grouped import Calibration, UserAUC, Weight, auc, calibration, log_loss, user_auc
-from counterpoint.evaluation.influence import auc_contributions, mean_contributions
-from counterpoint.evaluation.tables import OPTIMUM, Evaluated, Evaluation, floor_warnings
-from counterpoint.evaluation.units import intervals, told
+from counterpoint.feedback.baselines import floors
 from counterpoint.feedback.data.store import Rows, Store
-from counterpoint.feedback.floors import floors
 from counterpoint.feedback.recipe import FeedbackRecipe
 from counterpoint.feedback.scoring import Model, score
+from counterpoint.metrics.groups import Calibration, UserAUC, Weight, auc, calibration, log_loss, user_auc
+from counterpoint.metrics.influence import auc_contributions, mean_contributions
+from counterpoint.metrics.tables import OPTIMUM, Evaluated, Evaluation, floor_warnings
+from counterpoint.metrics.units import intervals, told
 from counterpoint.progress import Progress, silent
 
 _SMALLEST_SLICE = 100  # rows
@@ -37,7 +37,7 @@ def evaluate(
     a log loss and an expected calibration error; their means over the tasks come first (paper 5's AV-A, eq.
     12, and AV-G, eq. 13). A task whose label is the same in all rows has no AUC and is left out of its mean.
 
-    What is kept of each user is the user's contribution to a metric: `counterpoint.evaluation.influence`.
+    What is kept of each user is the user's contribution to a metric: `counterpoint.metrics.influence`.
 
     Args:
         model: the network, or networks.

@@ -18,7 +18,7 @@ from counterpoint.feedback.batch import FeedbackBatch
 from counterpoint.feedback.models.fields import Fields
 from counterpoint.feedback.models.network import FeedbackNetwork
 from counterpoint.feedback.schema import Schema
-from counterpoint.files import new_folder, write_json
+from counterpoint.storage.files import new_folder, write_json
 
 PADDING = -1
 _TOLERANCE = 1e-5

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from counterpoint.feedback.data.rules import parse
 from counterpoint.feedback.settings import Network
-from counterpoint.recipe import Balance, Recipe, Section
+from counterpoint.runs.recipe import Balance, Recipe, Section
 
 
 class Columns(Section):

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from counterpoint.recipe import Section
+from counterpoint.runs.recipe import Section
 
 
 class Network(Section):

@@ -8,7 +8,6 @@ from typing import Literal, NoReturn
 import torch
 
 from counterpoint.errors import CounterpointError, UsageError
-from counterpoint.evaluation.tables import Evaluated, measured
 from counterpoint.feedback.batches import TrainingBatches
 from counterpoint.feedback.data.fitted import Fitted
 from counterpoint.feedback.data.layout import find
@@ -23,9 +22,10 @@ from counterpoint.feedback.recommend import FeedbackRecommender
 from counterpoint.feedback.schema import Schema
 from counterpoint.feedback.scoring import Model
 from counterpoint.feedback.separate import SeparateNetworks
-from counterpoint.files import read_json, write_json
+from counterpoint.metrics.tables import Evaluated, measured
 from counterpoint.progress import Progress
-from counterpoint.stores import is_store, opened_or_made
+from counterpoint.storage.files import read_json, write_json
+from counterpoint.storage.prepared import is_store, opened_or_made
 from counterpoint.training.checkpoint import load_weights, save_weights
 from counterpoint.workload import Trainee
 

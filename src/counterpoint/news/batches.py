@@ -12,9 +12,9 @@ from counterpoint.errors import CounterpointError
 from counterpoint.news.context import Context
 from counterpoint.news.data.store import UNKNOWN, Store
 from counterpoint.news.features import ArticleFeatures, FeatureReader, padded
-from counterpoint.news.models.tasks import TASKS, Drawn
 from counterpoint.news.models.vocabulary import reader_keys
 from counterpoint.news.recipe import NewsRecipe
+from counterpoint.news.tasks.auxiliary import TASKS, Drawn
 
 
 @dataclass(frozen=True)

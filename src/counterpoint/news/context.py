@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
-from counterpoint.evaluation.floors import UNKNOWN_TIME
+from counterpoint.news.baselines import UNKNOWN_TIME
 from counterpoint.news.data.store import Store
 from counterpoint.news.recipe import Feature
 

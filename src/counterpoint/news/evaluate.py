@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from counterpoint.evaluation.impressions import Ranking, impression_metrics, ranks
-from counterpoint.evaluation.tables import Evaluation, floor_warnings
-from counterpoint.evaluation.units import intervals, told
+from counterpoint.metrics.impressions import Ranking, impression_metrics, ranks
+from counterpoint.metrics.tables import Evaluation, floor_warnings
+from counterpoint.metrics.units import intervals, told
 from counterpoint.news.context import Context
 from counterpoint.news.data.store import UNKNOWN, Impressions, Store
 from counterpoint.news.features import FeatureReader
@@ -19,11 +19,11 @@ from counterpoint.news.floors import (
     untrained_contents,
 )
 from counterpoint.news.models.recommender import Recommender
-from counterpoint.news.models.tasks import TASKS
 from counterpoint.news.models.vocabulary import seen_in_training
 from counterpoint.news.recipe import NewsRecipe
 from counterpoint.news.scoring import ArticleIndex, encode_articles, predict_histories, score_impressions
 from counterpoint.news.slices import slices
+from counterpoint.news.tasks.auxiliary import TASKS
 from counterpoint.progress import Progress, silent
 
 

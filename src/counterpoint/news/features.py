@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from counterpoint.arrays import ranges
 from counterpoint.encoders.tokens import Texts, Tokenizer
 from counterpoint.news.data.store import Store
 from counterpoint.news.recipe import NewsRecipe
+from counterpoint.storage.arrays import ranges
 
 MOST_ENTITIES = 10
 """Entities read of an article: the first ones, as they stand in the title before the abstract."""

@@ -5,19 +5,19 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Int
 
-from counterpoint.arrays import ranges
 from counterpoint.errors import CounterpointError
-from counterpoint.evaluation import floors
-from counterpoint.evaluation.editorial import clicked_ranks, editorial
-from counterpoint.evaluation.impressions import ranks
-from counterpoint.evaluation.tables import OPTIMUM
+from counterpoint.metrics.impressions import ranks
+from counterpoint.metrics.tables import OPTIMUM
+from counterpoint.news import baselines as floors
 from counterpoint.news.data.store import Impressions, Store
+from counterpoint.news.editorial import clicked_ranks, editorial
 from counterpoint.news.features import FeatureReader
 from counterpoint.news.models.building import untrained_titles
 from counterpoint.news.models.words import tokenizer_of
 from counterpoint.news.recipe import NewsRecipe
 from counterpoint.news.scoring import Contents, content_scores, encode_contents
 from counterpoint.progress import Progress
+from counterpoint.storage.arrays import ranges
 
 RECENT_HOURS = 24
 """How far the floor of recent clicks looks back."""

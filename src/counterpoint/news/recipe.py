@@ -4,7 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from counterpoint.recipe import Adapter, Recipe, Section
+from counterpoint.runs.recipe import Adapter, Recipe, Section
 
 TaskName = Literal["click", "category", "entities", "sentiment", "sentiment_score", "read_time", "scroll"]
 FieldName = Literal["title", "subtitle", "abstract", "body", "category", "subcategory", "entities", "article"]

@@ -8,16 +8,16 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from counterpoint.arrays import ranges
 from counterpoint.news.context import Context
 from counterpoint.news.data.store import Impressions, Store
 from counterpoint.news.features import ArticleFeatures, FeatureReader, padded
 from counterpoint.news.models.articles import ArticleEncoder
 from counterpoint.news.models.readers import Known
 from counterpoint.news.models.recommender import Recommender
-from counterpoint.news.models.tasks import TASKS, View
 from counterpoint.news.models.vocabulary import reader_keys
+from counterpoint.news.tasks.auxiliary import TASKS, View
 from counterpoint.progress import Progress, silent
+from counterpoint.storage.arrays import ranges
 
 _ARTICLES, _READERS, _CANDIDATES = 256, 1024, 1 << 15
 

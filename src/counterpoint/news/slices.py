@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool
 
-from counterpoint.evaluation.impressions import Ranking
+from counterpoint.metrics.impressions import Ranking
 from counterpoint.news.data.store import Impressions, Store
 
 _SMALLEST_SLICE = 10

@@ -13,9 +13,8 @@ from counterpoint.encoders.frozen import StateCache, cache_key
 from counterpoint.encoders.pretrained import PretrainedEncoder, load_tokenizer
 from counterpoint.encoders.tokens import Texts
 from counterpoint.errors import CounterpointError, UsageError
-from counterpoint.evaluation.submission import Submission
-from counterpoint.evaluation.tables import Evaluated, measured
-from counterpoint.files import cache_folder, read_json, write_json
+from counterpoint.metrics.submission import Submission
+from counterpoint.metrics.tables import Evaluated, measured
 from counterpoint.news.batches import TrainingBatches
 from counterpoint.news.data.layout import find
 from counterpoint.news.data.prepare import prepare as prepare_source
@@ -30,7 +29,8 @@ from counterpoint.news.recipe import NewsRecipe
 from counterpoint.news.recommend import NewsRecommender
 from counterpoint.news.submit import write_submission
 from counterpoint.progress import Progress, silent
-from counterpoint.stores import is_store, opened_or_made
+from counterpoint.storage.files import cache_folder, read_json, write_json
+from counterpoint.storage.prepared import is_store, opened_or_made
 from counterpoint.training.checkpoint import load_weights, save_weights
 from counterpoint.workload import Trainee
 

@@ -10,10 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from counterpoint.encoders.tokens import Texts
-from counterpoint.keys import key
 from counterpoint.sentences.data.store import Rows, Store
 from counterpoint.sentences.packing import pack
 from counterpoint.sentences.recipe import Order, SentencesRecipe
+from counterpoint.storage.keys import key
 
 _EVEN = 0.8
 """How much of the exponent an annealed epoch takes away in the end (Stickland and Murray 2019)."""

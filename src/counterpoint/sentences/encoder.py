@@ -13,7 +13,6 @@ from torch import Tensor
 
 from counterpoint.encoders.tokens import Encoded, Tokenizer, encode
 from counterpoint.errors import CounterpointError, UsageError, nearest
-from counterpoint.files import new_file, write_blocks
 from counterpoint.progress import Progress, silent
 from counterpoint.sentences.data.rows import read_sentences
 from counterpoint.sentences.model import SentenceModel
@@ -21,6 +20,7 @@ from counterpoint.sentences.packing import Pieces
 from counterpoint.sentences.recipe import SentencesRecipe
 from counterpoint.sentences.scoring import Answers, answered, device_of
 from counterpoint.sentences.scoring import encode as vectors_of
+from counterpoint.storage.files import new_file, write_blocks
 
 _BLOCK = 8_192
 """Sentences of which vectors are in memory at once."""

@@ -7,12 +7,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from counterpoint.errors import UsageError
-from counterpoint.evaluation.answers import accuracy, confusion, f1, pearson, spearman
-from counterpoint.evaluation.tables import Evaluated, Evaluation, floor_warnings
-from counterpoint.evaluation.units import intervals, told
+from counterpoint.metrics.agreement import accuracy, confusion, f1, pearson, spearman
+from counterpoint.metrics.tables import Evaluated, Evaluation, floor_warnings
+from counterpoint.metrics.units import intervals, told
 from counterpoint.progress import Progress, silent
+from counterpoint.sentences.baselines import floors
 from counterpoint.sentences.data.store import Rows, Store
-from counterpoint.sentences.floors import floors
 from counterpoint.sentences.model import SentenceModel
 from counterpoint.sentences.recipe import SentencesRecipe, Task
 from counterpoint.sentences.scoring import Answers, answers

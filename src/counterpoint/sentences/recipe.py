@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from counterpoint.recipe import Adapter, Recipe, Section
+from counterpoint.runs.recipe import Adapter, Recipe, Section
 
 Pair = Literal["concatenation", "difference", "joint", "cosine", "relu_cosine", "learned_cosine"]
 Order = Literal["unbalanced", "balanced", "proportional", "annealed"]

@@ -7,9 +7,8 @@ import torch
 
 from counterpoint.encoders.pretrained import load_tokenizer
 from counterpoint.errors import CounterpointError, UsageError
-from counterpoint.evaluation.submission import Submission
-from counterpoint.evaluation.tables import Evaluated, measured
-from counterpoint.files import read_json, write_json
+from counterpoint.metrics.submission import Submission
+from counterpoint.metrics.tables import Evaluated, measured
 from counterpoint.progress import Progress, silent
 from counterpoint.sentences.batches import TrainingBatches
 from counterpoint.sentences.data.layout import all_files, find
@@ -22,7 +21,8 @@ from counterpoint.sentences.evaluate import evaluate as evaluate_answers
 from counterpoint.sentences.model import SentenceModel, fresh, saved
 from counterpoint.sentences.recipe import SentencesRecipe
 from counterpoint.sentences.submit import write_submission
-from counterpoint.stores import is_store, opened_or_made
+from counterpoint.storage.files import read_json, write_json
+from counterpoint.storage.prepared import is_store, opened_or_made
 from counterpoint.training.checkpoint import load_weights, save_weights
 from counterpoint.workload import Trainee
 

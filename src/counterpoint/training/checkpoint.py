@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from counterpoint.errors import CounterpointError
-from counterpoint.files import new_folder, read_json, write_json
+from counterpoint.storage.files import new_folder, read_json, write_json
 
 FORMAT = 2  # what the loop, optimizers and balancers keep; one more whenever an older one would not fit
 _NAME = re.compile(r"step-(\d+)")

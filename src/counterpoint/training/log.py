@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from counterpoint.files import disk_errors
+from counterpoint.storage.files import disk_errors
 
 
 class JsonLog:

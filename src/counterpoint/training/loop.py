@@ -17,15 +17,15 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from counterpoint import recipe
 from counterpoint.balance import Balancer, Report
 from counterpoint.errors import CounterpointError
-from counterpoint.files import new_folder
 from counterpoint.progress import Progress, silent
-from counterpoint.run import Run
+from counterpoint.runs import recipe
+from counterpoint.runs.folder import Run
+from counterpoint.storage.files import new_folder
 from counterpoint.training.checkpoint import load_checkpoint, save_checkpoint
-from counterpoint.training.layers import norms_by_layer
 from counterpoint.training.log import JsonLog
+from counterpoint.training.norms import norms_by_layer
 from counterpoint.training.optimizers import clip_gradients, make_optimizer, parameter_groups
 from counterpoint.training.schedule import DECAYS
 

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.optim import Adagrad, Adam, AdamW, Optimizer, RMSprop
 
-from counterpoint import recipe
+from counterpoint.runs import recipe
 
 _KINDS: Mapping[str, Callable[..., Optimizer]] = {
     "adam": partial(Adam, fused=True),

@@ -148,7 +148,7 @@ def test_blocks_and_pieces_of_any_size_give_the_same_rows(raw, prepared, monkeyp
         write(raw, split, samples, keys)
     whole = prepared(raw, name="whole")
     assert sum(whole.manifest["splits"].values()) == 400
-    monkeypatch.setattr("counterpoint.rows.BLOCK_BYTES", 600)
+    monkeypatch.setattr("counterpoint.storage.rows.BLOCK_BYTES", 600)
     monkeypatch.setattr("counterpoint.feedback.data.aliccp_raw.JOINED_IDS", 3)
     parts = prepared(raw, name="parts")
     assert {key for key in whole.manifest if whole.manifest[key] != parts.manifest[key]} == set()
@@ -244,7 +244,7 @@ def test_a_malformed_line_of_common_features_is_named_once_and_its_samples_set_a
     assert (error.value.file, error.value.line, error.value.field) == (file, 3, field)
     assert told in str(error.value)
     assert "\n" not in str(error.value)
-    monkeypatch.setattr("counterpoint.rows.BLOCK_BYTES", 60)  # some samples of the key in each block
+    monkeypatch.setattr("counterpoint.storage.rows.BLOCK_BYTES", 60)  # some samples of the key in each block
     store = prepared(raw, data=FEW, on_bad_row="skip")
     aside = [json.loads(entry) for entry in (store.path / "bad_rows.jsonl").read_text().splitlines()]
     assert [(entry["line"], entry["field"]) for entry in aside] == [

@@ -5,13 +5,14 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy
 
-from counterpoint import balance, recipe
+from counterpoint import balance
 from counterpoint.balance.graph import common_leaves
 from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.feedback.batch import FeedbackBatch
 from counterpoint.feedback.models.building import network
 from counterpoint.feedback.schema import Column, Schema
 from counterpoint.feedback.settings import Network
+from counterpoint.runs import recipe
 from counterpoint.training.checkpoint import load_weights, save_weights
 from counterpoint.training.optimizers import make_optimizer
 from small_feedback import SCHEMA, SMALL, random_batch, small_network

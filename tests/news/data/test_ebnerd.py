@@ -4,7 +4,19 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 import pytest
-from bundles import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from counterpoint.errors import BadRowError, CounterpointError, UsageError
+from counterpoint.news.baselines import UNKNOWN_TIME
+from counterpoint.news.data import ebnerd
+from counterpoint.news.data.ebnerd import LEAKING, refuse_leaking
+from counterpoint.news.data.impressions import ImpressionWriter
+from counterpoint.news.data.layout import find
+from counterpoint.news.data.store import UNKNOWN
+from counterpoint.storage.files import write_json
+
+from .bundles import (
     ARTICLE_ROWS,
     BEYOND,
     TEST_ROWS,
@@ -14,17 +26,6 @@ from bundles import (
     read,
     write_bundle,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from counterpoint.errors import BadRowError, CounterpointError, UsageError
-from counterpoint.evaluation.floors import UNKNOWN_TIME
-from counterpoint.files import write_json
-from counterpoint.news.data import ebnerd
-from counterpoint.news.data.ebnerd import LEAKING, refuse_leaking
-from counterpoint.news.data.impressions import ImpressionWriter
-from counterpoint.news.data.layout import find
-from counterpoint.news.data.store import UNKNOWN
 
 
 @pytest.fixture

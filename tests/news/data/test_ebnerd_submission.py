@@ -1,11 +1,12 @@
 import zipfile
 
 import pytest
-from bundles import TEST_ROWS, write_bundle
 
 from counterpoint.news import submit, workload
 from counterpoint.news.submit import write_submission
 from counterpoint.progress import silent
+
+from .bundles import TEST_ROWS, write_bundle
 
 
 @pytest.mark.parametrize("candidates", [61, 3])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from counterpoint.news.data.entities import EntityError, Span, locate, tag
-from counterpoint.tasks.classification import IGNORE
-from counterpoint.tasks.tagging import untyped
+from counterpoint.news.tasks.classification import IGNORE
+from counterpoint.news.tasks.tagging import untyped
 from samples import ARTICLES, entity, news_row
 
 TITLE = "Ada Holm beats Holm of Oslo in Oslo"

@@ -4,11 +4,11 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from counterpoint import rows
 from counterpoint.errors import CounterpointError
 from counterpoint.news.data.layout import find
 from counterpoint.news.data.prepare import prepare
 from counterpoint.news.data.store import UNKNOWN, Store
+from counterpoint.storage import rows
 from samples import write_mind
 
 SPICE = [

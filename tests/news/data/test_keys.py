@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from counterpoint.errors import CounterpointError
-from counterpoint.keys import key, keys
 from counterpoint.news.data.fingerprints import digests
+from counterpoint.storage.keys import key, keys
 from samples import ARTICLES, IMPRESSIONS, behaviors_row, news_row
 
 

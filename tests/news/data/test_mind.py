@@ -5,10 +5,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from counterpoint import rows
 from counterpoint.news.batches import TrainingBatches
 from counterpoint.news.data.store import UNKNOWN
 from counterpoint.news.recipe import NewsRecipe
+from counterpoint.storage import rows
 from samples import ARTICLES, IMPRESSIONS, behaviors_row, entity, news_row
 
 

@@ -3,11 +3,11 @@ import json
 import numpy as np
 import pytest
 
-from counterpoint.arrays import SeenHashes, ranges
 from counterpoint.errors import CounterpointError, UsageError
-from counterpoint.files import write_json
 from counterpoint.news.data import prepare as preparation
 from counterpoint.news.data.store import Store
+from counterpoint.storage.arrays import SeenHashes, ranges
+from counterpoint.storage.files import write_json
 
 
 def tree(folder):

@@ -212,7 +212,7 @@ def test_classes_by_the_published_thresholds(score, name):
 
 
 def test_publication_times_are_microseconds(logs, prepared):
-    from counterpoint.evaluation.floors import UNKNOWN_TIME
+    from counterpoint.news.baselines import UNKNOWN_TIME
 
     store = prepared(logs(articles(published=["1970-01-01T00:00:01", None, "1969-12-31T23:59:59+00:00"])))
     assert store.published().tolist() == [UNKNOWN_TIME, 1_000_000, UNKNOWN_TIME, -1_000_000]

@@ -8,7 +8,7 @@ import polars as pl
 from jaxtyping import UInt64
 
 from counterpoint.behaviors.data.store import Interactions
-from counterpoint.keys import keys
+from counterpoint.storage.keys import keys
 
 _FACTORS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F)  # odd, so that no bit is lost
 

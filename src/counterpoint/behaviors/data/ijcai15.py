@@ -13,8 +13,8 @@ import polars as pl
 from counterpoint.behaviors.data.rows import one_of, whole_number
 from counterpoint.errors import CounterpointError
 from counterpoint.progress import Progress
-from counterpoint.rows import BadRows, Check, drop_bad
-from counterpoint.tabular import csv_blocks, csv_header
+from counterpoint.storage.rows import BadRows, Check, drop_bad
+from counterpoint.storage.text_tables import csv_blocks, csv_header
 
 name = "ijcai15"
 patterns: tuple[str, ...] = ("*user_log*.csv",)

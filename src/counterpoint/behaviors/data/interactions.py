@@ -15,8 +15,8 @@ import polars as pl
 from counterpoint.behaviors.data.rows import SYNONYMS
 from counterpoint.errors import CounterpointError
 from counterpoint.progress import Progress
-from counterpoint.rows import BadRows, Check, drop_bad, parquet_blocks, parquet_schema
-from counterpoint.tabular import csv_blocks, csv_header, json_blocks, json_columns, said
+from counterpoint.storage.rows import BadRows, Check, drop_bad, parquet_blocks, parquet_schema
+from counterpoint.storage.text_tables import csv_blocks, csv_header, json_blocks, json_columns, said
 
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 

@@ -11,7 +11,7 @@ from counterpoint.behaviors.data.layout import Source
 from counterpoint.behaviors.data.rows import OUTSIDE, SYNONYMS
 from counterpoint.errors import UsageError, nearest
 from counterpoint.progress import Progress
-from counterpoint.rows import BadRows
+from counterpoint.storage.rows import BadRows
 
 _WHOLE = r"^(?:0|[1-9]\d{0,17})$"
 

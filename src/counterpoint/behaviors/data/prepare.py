@@ -21,9 +21,9 @@ from counterpoint.behaviors.data.store import FORMAT, Interactions, Store, array
 from counterpoint.behaviors.recipe import Data
 from counterpoint.behaviors.truth import copy_truth
 from counterpoint.errors import CounterpointError
-from counterpoint.files import new_store, write_json
 from counterpoint.progress import Progress, silent
-from counterpoint.rows import BadRows
+from counterpoint.storage.files import new_store, write_json
+from counterpoint.storage.rows import BadRows
 
 
 def prepare(

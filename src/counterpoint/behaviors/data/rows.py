@@ -8,8 +8,8 @@ from typing import Protocol
 import polars as pl
 
 from counterpoint.progress import Progress
-from counterpoint.rows import BadRows, Check
-from counterpoint.tabular import said
+from counterpoint.storage.rows import BadRows, Check
+from counterpoint.storage.text_tables import said
 
 OUTSIDE = "rows outside the window"
 """The count of rows that a reader drops because their time is not the data set's."""

@@ -12,7 +12,7 @@ from jaxtyping import Int
 
 from counterpoint.behaviors.recipe import BehaviorsRecipe
 from counterpoint.errors import CounterpointError, UsageError, nearest
-from counterpoint.stores import (
+from counterpoint.storage.prepared import (
     map_array,
     read_manifest,
     read_table,

@@ -13,8 +13,8 @@ import polars as pl
 
 from counterpoint.behaviors.data.rows import OUTSIDE, SYNONYMS, one_of, whole_number
 from counterpoint.progress import Progress
-from counterpoint.rows import BadRows, drop_bad
-from counterpoint.tabular import csv_blocks
+from counterpoint.storage.rows import BadRows, drop_bad
+from counterpoint.storage.text_tables import csv_blocks
 
 name = "userbehavior"
 patterns: tuple[str, ...] = ("UserBehavior*.csv",)

@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from counterpoint.feedback.data.formats import Chosen
-from counterpoint.rows import BadRows, Check, drop_bad
+from counterpoint.storage.rows import BadRows, Check, drop_bad
 
 LABELS = ("click", "purchase")
 LISTS = ("109_14", "110_14", "127_14", "150_14", "210", "853")

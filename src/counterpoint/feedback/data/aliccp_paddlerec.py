@@ -11,7 +11,7 @@ import polars as pl
 from counterpoint.feedback.data import aliccp_features as features
 from counterpoint.feedback.data.formats import Format
 from counterpoint.progress import Progress
-from counterpoint.rows import BadRows, Check, drop_bad, line_blocks
+from counterpoint.storage.rows import BadRows, Check, drop_bad, line_blocks
 
 _SEPARATORS = features.Separators(",", ":")
 _COLUMNS = ("sample", *features.LABELS, "features")

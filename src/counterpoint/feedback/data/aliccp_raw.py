@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from counterpoint import rows as raw
 from counterpoint.errors import BadRowError, CounterpointError
 from counterpoint.feedback.data import aliccp_features as features
 from counterpoint.feedback.data.formats import Format
 from counterpoint.progress import Progress
-from counterpoint.rows import BadRows, Check, drop_bad, opened
-from counterpoint.tabular import csv_blocks
+from counterpoint.storage import rows as raw
+from counterpoint.storage.rows import BadRows, Check, drop_bad, opened
+from counterpoint.storage.text_tables import csv_blocks
 
 JOINED_IDS = 1 << 22
 """How many ids a block has after joining, or as many as one sample has."""

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt64
 
 from counterpoint.feedback.data.store import Rows
-from counterpoint.keys import keys
+from counterpoint.storage.keys import keys
 
 _FACTORS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)  # odd, so that no bit is lost
 

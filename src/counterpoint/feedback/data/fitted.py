@@ -16,8 +16,8 @@ from counterpoint.feedback.data.log import Part, of_id, of_list, of_number, of_r
 from counterpoint.feedback.data.plan import Plan
 from counterpoint.feedback.data.rules import Rule
 from counterpoint.feedback.data.splits import TRAIN, Split
-from counterpoint.files import read_json, write_json
-from counterpoint.stores import read_table
+from counterpoint.storage.files import read_json, write_json
+from counterpoint.storage.prepared import read_table
 
 _ROUNDING = 1e-12
 

@@ -8,7 +8,7 @@ from typing import Protocol
 import polars as pl
 
 from counterpoint.progress import Progress
-from counterpoint.rows import BadRows
+from counterpoint.storage.rows import BadRows
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from counterpoint.feedback.data.layout import Source
 from counterpoint.feedback.data.plan import Plan, columns_of, separator_of
 from counterpoint.feedback.data.table import JSON
 from counterpoint.progress import Progress
-from counterpoint.rows import BadRows, Check, drop_bad, parquet_blocks
-from counterpoint.tabular import JSON_LIST, csv_blocks, json_blocks, said
+from counterpoint.storage.rows import BadRows, Check, drop_bad, parquet_blocks
+from counterpoint.storage.text_tables import JSON_LIST, csv_blocks, json_blocks, said
 
 PARQUET_ROWS = 1 << 18
 """Rows of a Parquet file that are read at once."""

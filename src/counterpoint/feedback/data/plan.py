@@ -10,8 +10,8 @@ from counterpoint.feedback.data.layout import Source
 from counterpoint.feedback.data.rules import Rule, parse
 from counterpoint.feedback.data.table import JSON
 from counterpoint.feedback.recipe import FeedbackRecipe
-from counterpoint.rows import parquet_schema
-from counterpoint.tabular import csv_header, json_columns
+from counterpoint.storage.rows import parquet_schema
+from counterpoint.storage.text_tables import csv_header, json_columns
 
 
 @dataclass(frozen=True)

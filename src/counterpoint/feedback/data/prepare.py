@@ -24,10 +24,10 @@ from counterpoint.feedback.data.store import FORMAT, Rows, Store
 from counterpoint.feedback.data.writing import write_rows
 from counterpoint.feedback.recipe import Data, FeedbackRecipe
 from counterpoint.feedback.schema import Column, Schema
-from counterpoint.files import new_store, read_json, write_json
-from counterpoint.keys import keys
 from counterpoint.progress import Progress, silent
-from counterpoint.rows import BadRows
+from counterpoint.storage.files import new_store, read_json, write_json
+from counterpoint.storage.keys import keys
+from counterpoint.storage.rows import BadRows
 
 
 def prepare(

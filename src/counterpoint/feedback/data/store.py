@@ -14,7 +14,7 @@ from counterpoint.feedback.data.fitted import Fitted
 from counterpoint.feedback.data.splits import SPLITS
 from counterpoint.feedback.recipe import FeedbackRecipe
 from counterpoint.feedback.schema import Schema
-from counterpoint.stores import (
+from counterpoint.storage.prepared import (
     map_array,
     read_manifest,
     read_table,

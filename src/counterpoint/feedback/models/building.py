@@ -14,7 +14,7 @@ from counterpoint.feedback.models.layers import Fill, linear
 from counterpoint.feedback.models.network import FeedbackNetwork
 from counterpoint.feedback.schema import Schema
 from counterpoint.feedback.settings import Network
-from counterpoint.layers import Dropout
+from counterpoint.training.dropout import Dropout
 
 
 def network(schema: Schema, settings: Network) -> FeedbackNetwork:

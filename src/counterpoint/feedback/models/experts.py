@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from counterpoint.feedback.models.layers import Fill
-from counterpoint.layers import Dropout
+from counterpoint.training.dropout import Dropout
 
 Experts = Union["MLPExperts", "DeepFMExperts"]
 """Some experts of one owner."""

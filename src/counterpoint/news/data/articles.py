@@ -8,16 +8,16 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from counterpoint.arrays import GrowingArray, RaggedArray
 from counterpoint.encoders.tokens import Encoded, Tokenizer
 from counterpoint.errors import BadRowError
-from counterpoint.evaluation.floors import UNKNOWN_TIME
+from counterpoint.news.baselines import UNKNOWN_TIME
 from counterpoint.news.data.entities import EntityError, Span, locate, mentioned, tag
 from counterpoint.news.data.rows import ARTICLE_SCHEMA, SENTIMENTS, in_schema
 from counterpoint.news.data.sentiment import sentiment_of, vader
 from counterpoint.news.data.texts import TEXTS, TextWriter
-from counterpoint.rows import BadRows
-from counterpoint.tasks.classification import IGNORE
+from counterpoint.news.tasks.classification import IGNORE
+from counterpoint.storage.arrays import GrowingArray, RaggedArray
+from counterpoint.storage.rows import BadRows
 
 _SPAN = pl.Struct(
     {"start": pl.Int32, "end": pl.Int32, "type": pl.String, "entity": pl.String, "confidence": pl.Float32}

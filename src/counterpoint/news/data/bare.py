@@ -9,7 +9,7 @@ import polars as pl
 from counterpoint.news.data.layout import Source
 from counterpoint.news.data.rows import ARTICLE_SCHEMA, in_schema
 from counterpoint.progress import Progress
-from counterpoint.rows import BadRows
+from counterpoint.storage.rows import BadRows
 
 
 def bare_articles(source: Source, progress: Progress) -> pl.DataFrame:

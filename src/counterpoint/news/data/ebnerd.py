@@ -19,7 +19,7 @@ from counterpoint.news.data.rows import (
     in_schema,
 )
 from counterpoint.progress import Progress
-from counterpoint.rows import BadRows, Check, drop_bad, parquet_blocks, parquet_schema
+from counterpoint.storage.rows import BadRows, Check, drop_bad, parquet_blocks, parquet_schema
 
 name = "ebnerd"
 article_files: tuple[str, ...] = ("articles.parquet",)

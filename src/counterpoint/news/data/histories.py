@@ -7,11 +7,11 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Int, UInt64
 
-from counterpoint.arrays import GrowingArray, RaggedArray, SeenHashes, ranges
 from counterpoint.errors import BadRowError
 from counterpoint.news.data.lookup import ArticleLookup
 from counterpoint.news.data.rows import HISTORY_VALUES
-from counterpoint.rows import BadRows
+from counterpoint.storage.arrays import GrowingArray, RaggedArray, SeenHashes, ranges
+from counterpoint.storage.rows import BadRows
 
 _COUNTS = (
     "histories", "histories left empty by unknown ids", "unknown ids in histories",

@@ -7,12 +7,12 @@ import numpy as np
 import polars as pl
 from jaxtyping import Int
 
-from counterpoint.arrays import GrowingArray, RaggedArray, SeenHashes
-from counterpoint.keys import keys
 from counterpoint.news.data.fingerprints import digests
 from counterpoint.news.data.histories import HistoryWriter
 from counterpoint.news.data.lookup import ArticleLookup
 from counterpoint.news.data.store import UNKNOWN
+from counterpoint.storage.arrays import GrowingArray, RaggedArray, SeenHashes
+from counterpoint.storage.keys import keys
 
 _COUNTS = (
     "impressions", "candidates", "clicks", "readers", "empty histories", "unknown ids among candidates",

@@ -30,7 +30,7 @@ from counterpoint.news.data.rows import (
 )
 from counterpoint.news.data.sentiment import sentiment_of
 from counterpoint.progress import Progress
-from counterpoint.rows import BadRows, line_blocks, parquet_blocks
+from counterpoint.storage.rows import BadRows, line_blocks, parquet_blocks
 
 name = "logs"
 article_files: tuple[str, ...] = ("articles.parquet", "articles.jsonl", "articles.csv")

@@ -4,8 +4,8 @@ import numpy as np
 import polars as pl
 from jaxtyping import Int, UInt64
 
-from counterpoint.keys import keys
 from counterpoint.news.data.store import UNKNOWN
+from counterpoint.storage.keys import keys
 
 
 class ArticleLookup:

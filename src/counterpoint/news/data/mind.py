@@ -7,7 +7,7 @@ import polars as pl
 
 from counterpoint.news.data.rows import ARTICLE_SCHEMA, IMPRESSION_SCHEMA, in_schema
 from counterpoint.progress import Progress
-from counterpoint.rows import BadRows, Check, drop_bad, line_blocks
+from counterpoint.storage.rows import BadRows, Check, drop_bad, line_blocks
 
 TIME = "%m/%d/%Y %I:%M:%S %p"
 NEWS = ("article", "category", "subcategory", "title", "abstract", "url", "entities", "abstract_entities")

@@ -8,7 +8,6 @@ import polars as pl
 
 from counterpoint.encoders.tokens import Tokenizer
 from counterpoint.errors import CounterpointError, UsageError
-from counterpoint.files import new_store, read_json, write_json
 from counterpoint.news.data.articles import ArticleWriter
 from counterpoint.news.data.bare import bare_articles
 from counterpoint.news.data.fingerprints import fingerprints
@@ -19,7 +18,8 @@ from counterpoint.news.data.store import FORMAT, Store
 from counterpoint.news.data.truth import copy_truth
 from counterpoint.news.data.vectors import copy_vectors
 from counterpoint.progress import Progress, silent
-from counterpoint.rows import BadRows
+from counterpoint.storage.files import new_store, read_json, write_json
+from counterpoint.storage.rows import BadRows
 
 
 def prepare(

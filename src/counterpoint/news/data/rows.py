@@ -7,7 +7,7 @@ from typing import Protocol
 import polars as pl
 
 from counterpoint.progress import Progress
-from counterpoint.rows import BadRows
+from counterpoint.storage.rows import BadRows
 
 ARTICLE_SCHEMA: dict[str, pl.DataType] = {
     "line": pl.Int64(),

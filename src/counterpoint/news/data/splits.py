@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 from jaxtyping import Int, UInt8
 
-from counterpoint.arrays import GrowingArray
 from counterpoint.news.data.layout import Part
 from counterpoint.news.data.store import SPLITS
+from counterpoint.storage.arrays import GrowingArray
 
 _HOUR = 3_600_000_000
 _DAY = 24 * _HOUR

@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float, Float32, Int, Shaped, UInt64
 
-from counterpoint.arrays import gather, ranges
 from counterpoint.errors import CounterpointError
-from counterpoint.stores import map_array, read_manifest, read_table, refuse_unknown_split
-from counterpoint.tasks.classification import IGNORE
+from counterpoint.news.tasks.classification import IGNORE
+from counterpoint.storage.arrays import gather, ranges
+from counterpoint.storage.prepared import map_array, read_manifest, read_table, refuse_unknown_split
 
 FORMAT = 2
 UNKNOWN = 0

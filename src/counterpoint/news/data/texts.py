@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from counterpoint.arrays import RaggedArray
 from counterpoint.encoders.tokens import Encoded, Tokenizer, encode
+from counterpoint.storage.arrays import RaggedArray
 
 TEXTS = ("title", "subtitle", "abstract", "body")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from counterpoint.arrays import GrowingArray
 from counterpoint.news.data.layout import Part
+from counterpoint.storage.arrays import GrowingArray
 
 _BLOCK = 20_000
 

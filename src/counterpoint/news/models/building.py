@@ -34,10 +34,10 @@ from counterpoint.news.models.readers import (
 )
 from counterpoint.news.models.recommender import Recommender
 from counterpoint.news.models.scores import ContextScore, Dot, ScaledCosine
-from counterpoint.news.models.tasks import TASKS
 from counterpoint.news.models.vocabulary import Vocabulary, labels_of, readers_of
 from counterpoint.news.models.words import word_vectors
 from counterpoint.news.recipe import NewsRecipe
+from counterpoint.news.tasks.auxiliary import TASKS
 
 TextEncoders = Mapping[str, nn.Module]
 Sizes = dict[str, int]

@@ -12,9 +12,9 @@ from counterpoint.news.features import ArticleFeatures
 from counterpoint.news.models.articles import ArticleEncoder
 from counterpoint.news.models.readers import Known, ReaderEncoder, Readers
 from counterpoint.news.models.scores import ContextScore, Dot, ScaledCosine
-from counterpoint.news.models.tasks import TASKS, View
 from counterpoint.news.models.vocabulary import Vocabulary
-from counterpoint.tasks.ranking import nce_loss
+from counterpoint.news.tasks.auxiliary import TASKS, View
+from counterpoint.news.tasks.ranking import nce_loss
 
 
 class Recommender(nn.Module):

@@ -11,17 +11,17 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool
 
-from counterpoint.arrays import RaggedArray
 from counterpoint.encoders.tokens import Tokenizer, encode
 from counterpoint.errors import CounterpointError, UsageError
-from counterpoint.files import new_store, write_json
-from counterpoint.keys import key
 from counterpoint.progress import Progress, silent
-from counterpoint.rows import BadRows
 from counterpoint.sentences.data.layout import Files, all_files
 from counterpoint.sentences.data.rows import no_rows, read_rows
 from counterpoint.sentences.data.store import FORMAT, SPLITS, Store, shape_of, table_name
 from counterpoint.sentences.recipe import Data, Task
+from counterpoint.storage.arrays import RaggedArray
+from counterpoint.storage.files import new_store, write_json
+from counterpoint.storage.keys import key
+from counterpoint.storage.rows import BadRows
 
 SHAPING = ("max_tokens", "validation_share", "split_seed")
 """The keys of `Data` that shape a store."""

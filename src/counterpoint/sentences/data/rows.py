@@ -7,10 +7,10 @@ import polars as pl
 
 from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.progress import Progress, silent
-from counterpoint.rows import BadRows, Check, drop_bad, line_blocks, opened
 from counterpoint.sentences.data.layout import SUFFIXES
 from counterpoint.sentences.recipe import Task
-from counterpoint.tabular import csv_blocks, csv_header, json_blocks, json_columns
+from counterpoint.storage.rows import BadRows, Check, drop_bad, line_blocks, opened
+from counterpoint.storage.text_tables import csv_blocks, csv_header, json_blocks, json_columns
 
 _Blocks = Iterator[pl.DataFrame]
 

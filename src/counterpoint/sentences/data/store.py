@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
 
-from counterpoint.arrays import gather
 from counterpoint.encoders.tokens import Frame, Tokenizer
 from counterpoint.errors import CounterpointError
 from counterpoint.sentences.recipe import SentencesRecipe, Task
-from counterpoint.stores import (
+from counterpoint.storage.arrays import gather
+from counterpoint.storage.prepared import (
     map_array,
     read_manifest,
     read_table,

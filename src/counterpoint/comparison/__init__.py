@@ -1,0 +1,1 @@
+"""What a comparison of runs found, and how far it can be trusted."""

@@ -1,1 +1,0 @@
-"""Metrics, floors, significance, tables and the report of a run."""

@@ -1,0 +1,1 @@
+"""What can be learned of articles beside clicks: losses, labels and how they are judged."""

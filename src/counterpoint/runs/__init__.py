@@ -1,0 +1,1 @@
+"""What a run is: its recipe, its folder, what is read from it."""

@@ -1,0 +1,1 @@
+"""Worlds whose truth is known, written in the formats that workloads read."""

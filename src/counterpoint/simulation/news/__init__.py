@@ -1,0 +1,1 @@
+"""Simulated news sites, in MIND's and EB-NeRD's files."""

@@ -1,0 +1,1 @@
+"""Simulated shops: clicks, favourites, carts and buys."""

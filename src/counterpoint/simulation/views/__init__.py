@@ -1,0 +1,1 @@
+"""Simulated short-video logs with several labels a view."""

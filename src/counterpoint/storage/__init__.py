@@ -1,0 +1,1 @@
+"""From raw rows to prepared stores: what every workload's readers and stores share."""

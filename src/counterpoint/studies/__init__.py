@@ -1,0 +1,1 @@
+"""Recipes trained several times: comparisons, ablations, searches."""

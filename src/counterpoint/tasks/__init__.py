@@ -1,1 +1,0 @@
-"""What can be learned: a loss, what it needs beside the shared vectors, and its metrics."""
