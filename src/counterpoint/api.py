@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,9 +15,23 @@ from counterpoint.runs.folder import Run
 from counterpoint.runs.recipe import Recipe
 from counterpoint.runs.records import read_log, write_evaluation
 from counterpoint.storage.files import write_blocks
+from counterpoint.workload import (
+    Exported,
+    OnBadRow,
+    Preparation,
+    Question,
+    Recommender,
+    Store,
+    Submission,
+)
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+    from torch import nn
+
+    from counterpoint.storage.prepared import Prepared
     from counterpoint.training.loop import Fitted
+    from counterpoint.workload import Capabilities, Recommends
 
 
 def read_recipe(recipe: str | Path, settings: Sequence[str] = (), seed: int | None = None) -> Recipe:
@@ -34,8 +48,7 @@ def read_recipe(recipe: str | Path, settings: Sequence[str] = (), seed: int | No
     from counterpoint import balance
 
     overrides = [*settings, *([] if seed is None else [f"training.seed={seed}"])]
-    table = recipes.override(recipes.read_table(recipe), overrides)
-    resolved = recipes.validate(table, workload.find(str(table.get("workload"))).recipe_type, recipe)
+    resolved = workload.resolved(recipes.override(recipes.read_table(recipe), overrides), recipe)
     options = resolved.balance.options
     try:
         balancer = balance.make(resolved.balance.method, **options)
@@ -54,9 +67,9 @@ def prepare(
     recipe: str | Path = "mtrec",
     settings: Sequence[str] = (),
     out: str | Path | None = None,
-    on_bad_row: Literal["stop", "skip"] = "stop",
+    on_bad_row: OnBadRow = "stop",
     progress: Progress = silent,
-) -> Any:
+) -> Store:
     """Return the prepared store of raw logs, made if it is not there yet.
 
     Args:
@@ -68,15 +81,9 @@ def prepare(
         on_bad_row: stop at the first malformed row, or set them aside.
         progress: told how far the work is.
     """
-    return workload.prepare(
-        Path(data),
-        read_recipe(recipe, settings),
-        format_name=format,
-        out=None if out is None else Path(out),
-        on_bad_row=on_bad_row,
-        progress=progress,
-        advice="add --recipe {}",
-    )
+    place = None if out is None else Path(out)
+    preparation = Preparation(format, place, on_bad_row, progress)
+    return workload.prepare(Path(data), read_recipe(recipe, settings), preparation).store
 
 
 def train(
@@ -88,9 +95,9 @@ def train(
     settings: Sequence[str] = (),
     resume: bool = False,
     format: str | None = None,  # noqa: A002
-    on_bad_row: Literal["stop", "skip"] = "stop",
+    on_bad_row: OnBadRow = "stop",
     observe: Callable[[int, float], None] | None = None,
-    prepared: Callable[[workload.Store, Sequence[str]], None] | None = None,
+    prepared: "Callable[[Prepared[Store], Sequence[str]], None] | None" = None,
     progress: Progress = silent,
 ) -> Run:
     """Train a recipe on data, which is prepared on first use; return the run.
@@ -131,10 +138,10 @@ def train(
     accelerator = make_accelerator()
     place = workload.find(resolved.workload)
     with accelerator.main_process_first():
-        store = workload.prepare(
-            Path(data), resolved, format_name=format, out=None, on_bad_row=on_bad_row, progress=progress
-        )
-        trainee = place.trainee(resolved, store)
+        preparation = Preparation(format, on_bad_row=on_bad_row, progress=progress)
+        found = workload.prepare(Path(data), resolved, preparation)
+        store = found.store
+        trainee = place.trainee(resolved, store, progress)
         if observe is not None and trainee.validate is None:
             raise UsageError(f"{data}: no validation split to watch; prepare it with data.validation_days=1.")
         if accelerator.is_main_process and not started:
@@ -143,7 +150,7 @@ def train(
             facts = {"path": str(store.path.resolve()), "manifest": store.manifest}
             Run.create(folder, resolved, {**facts, "on_bad_row": "skip" if aside else on_bad_row})
         if accelerator.is_main_process and prepared is not None:
-            prepared(store, trainee.notes)
+            prepared(found, trainee.notes)
     run = Run.open(folder)
     fitted = fit(
         trainee.model,
@@ -201,7 +208,7 @@ def submit(
     split: str | None = None,
     out: str | Path = "prediction.zip",
     progress: Progress = silent,
-) -> Any:
+) -> Submission:
     """Write a submission of a run's predictions and read it back.
 
     Args:
@@ -211,8 +218,11 @@ def submit(
         out: the zip.
         progress: told how far the work is.
     """
+    write = _able(run).submit
+    if write is None:
+        raise _refused(run, "submit")
     _, resolved, model, store = _opened(run, data, progress)
-    return workload.find(resolved.workload).submit(model, resolved, store, split, Path(out), progress)
+    return write(model, resolved, store, split, Path(out), progress)
 
 
 def export(
@@ -221,7 +231,7 @@ def export(
     out: str | Path,
     data: str | Path | None = None,
     progress: Progress = silent,
-) -> Any:
+) -> Exported:
     """Write a run's best model with its vocabulary for ONNX Runtime, where it must score alike.
 
     Args:
@@ -230,8 +240,11 @@ def export(
         data: a raw folder or a prepared store; by default the run's own.
         progress: told how far the work is.
     """
+    write = _able(run).export
+    if write is None:
+        raise _refused(run, "export")
     _, resolved, model, store = _opened(run, data, progress)
-    return workload.find(resolved.workload).export(model, resolved, store, Path(out))
+    return write(model, resolved, store, Path(out))
 
 
 def load(run: str | Path, *, data: str | Path | None = None) -> Any:
@@ -243,11 +256,46 @@ def load(run: str | Path, *, data: str | Path | None = None) -> Any:
         run: the run's folder.
         data: where articles are looked up; by default the run's own store. A run of sentences needs none.
     """
+    embed = _able(run).embed
+    if embed is None:
+        return _recommender(run, data, silent)
     opened = Run.open(Path(run))
-    resolved = recipe_of(opened)
-    place = workload.find(resolved.workload)
-    store = None if workload.answers_alone(place) else _store(opened, resolved, data, silent)
-    return place.recommender(place.load(opened.model, resolved, store), resolved, store, opened.model)
+    return embed(opened.model, recipe_of(opened))
+
+
+def recommend(
+    run: str | Path,
+    question: Question,
+    *,
+    data: str | Path | None = None,
+    top: int = 10,
+    progress: Progress = silent,
+) -> "Sequence[DataclassInstance]":
+    """Return the best articles or items for somebody, best first; each says itself as a line.
+
+    >>> counterpoint.api.recommend("runs/metabalance", Question(user="1011"), top=5)  # doctest: +SKIP
+
+    Args:
+        run: the run's folder.
+        question: for whom.
+        data: a raw folder or a prepared store; by default the run's own.
+        top: how many.
+        progress: told how far the work is.
+
+    Raises:
+        UsageError: the run recommends nothing, or the question does not suit it.
+    """
+    return _recommender(run, data, progress, question).answers(question, top=top)
+
+
+def require_answerable(run: str | Path, question: Question, *, everybody: bool = False) -> None:
+    """Refuse a question that a run cannot answer, before anything is loaded.
+
+    Raises:
+        UsageError: the run recommends nothing, or the question says what it does not take or lacks what it
+            needs.
+    """
+    _recommends(run).require(question, everybody=everybody)
 
 
 def recommend_all(
@@ -256,8 +304,8 @@ def recommend_all(
     out: str | Path,
     data: str | Path | None = None,
     top: int = 10,
+    by: str | None = None,
     progress: Progress = silent,
-    **options: Any,
 ) -> int:
     """Write the best articles or items for everybody in the data as one Parquet file; return its rows.
 
@@ -266,11 +314,15 @@ def recommend_all(
         out: the file; an older one is replaced.
         data: a raw folder or a prepared store; by default the run's own.
         top: how many for each.
+        by: the label that ranks, where there are several; by default the first.
         progress: told how far the work is.
-        options: those of the workload's recommender: ``by``, the label that ranks.
+
+    Raises:
+        UsageError: the run recommends nothing, or ranks by nothing but its target.
     """
-    blocks = load(run, data=data).recommend_all(top=top, progress=progress, **options)
-    return write_blocks(Path(out), blocks)
+    question = Question(by=by)
+    recommender = _recommender(run, data, progress, question, everybody=True)
+    return write_blocks(Path(out), recommender.answers_for_all(question, top=top, progress=progress))
 
 
 def embed(
@@ -295,12 +347,12 @@ def embed(
     Raises:
         UsageError: the run is of another workload.
     """
-    kind = Run.open(Path(run)).facts["workload"]
-    if kind != "sentences":
-        raise UsageError(f"{run}: a run of {kind}, which makes no sentence vectors; give one of sentences.")
-    encoder = load(run)
-    written: int = encoder.embed_file(Path(file), Path(out), column=column, tell=tell, progress=progress)
-    return written
+    make = _able(run).embed
+    if make is None:
+        raise _refused(run, "embed")
+    opened = Run.open(Path(run))
+    embedder = make(opened.model, recipe_of(opened))
+    return embedder.embed_file(Path(file), Path(out), column=column, tell=tell, progress=progress)
 
 
 def report(runs: Sequence[str | Path], *, out: str | Path | None = None) -> Path:
@@ -337,7 +389,47 @@ def _facts(run: Run, trainee: workload.Trainee, fitted: "Fitted") -> dict[str, A
     }
 
 
-def _opened(run: str | Path, data: str | Path | None, progress: Progress) -> tuple[Run, Recipe, Any, Any]:
+def _able(run: str | Path) -> "Capabilities[nn.Module, Recipe, Store]":
+    """Return what a run's models can do."""
+    return workload.find(_workload(run)).capabilities
+
+
+def _refused(run: str | Path, capability: str) -> UsageError:
+    """Return why a run is of no use for what its models cannot do."""
+    return workload.refusal(Path(run), _workload(run), capability)
+
+
+def _workload(run: str | Path) -> str:
+    return str(Run.open(Path(run)).facts["workload"])
+
+
+def _recommends(run: str | Path) -> "Recommends[nn.Module, Recipe, Store]":
+    """Return how a run recommends, or refuse one that does not."""
+    able = _able(run).recommend
+    if able is None:
+        raise _refused(run, "recommend")
+    return able
+
+
+def _recommender(
+    run: str | Path,
+    data: str | Path | None,
+    progress: Progress,
+    question: Question | None = None,
+    *,
+    everybody: bool = False,
+) -> Recommender:
+    """Return what answers for a run; refuse a question that does not suit it before anything is loaded."""
+    able = _recommends(run)
+    if question is not None:
+        able.require(question, everybody=everybody)
+    opened, resolved, model, store = _opened(run, data, progress)
+    return able.recommender(model, resolved, store, opened.model)
+
+
+def _opened(
+    run: str | Path, data: str | Path | None, progress: Progress
+) -> "tuple[Run, Recipe, nn.Module, Store]":
     """Return a run with its recipe, its model and the store."""
     opened = Run.open(Path(run))
     resolved = recipe_of(opened)
@@ -345,30 +437,20 @@ def _opened(run: str | Path, data: str | Path | None, progress: Progress) -> tup
     return opened, resolved, workload.find(resolved.workload).load(opened.model, resolved, store), store
 
 
-def _store(run: Run, recipe: Recipe, data: str | Path | None, progress: Progress) -> Any:
+def _store(run: Run, recipe: Recipe, data: str | Path | None, progress: Progress) -> Store:
     """Return the store of a run, or of other data, where malformed rows are what they were in training."""
     where = Path(data) if data is not None else Path(run.facts["store"]["path"])
     if data is None and not where.exists():
-        raise UsageError(f"{run.path}: its prepared store {where} is gone; name the data with --data.")
-    return workload.find(recipe.workload).prepare(
-        where,
-        recipe,
-        format_name=None,
-        out=None,
-        on_bad_row=_on_bad_row(run),
-        progress=progress,
-        model=run.model,
-    )
+        raise UsageError(f"{run.path}: its prepared store {where} is gone; name the data.")
+    preparation = Preparation(on_bad_row=_on_bad_row(run), progress=progress, model=run.model)
+    return workload.find(recipe.workload).prepare(where, recipe, preparation).store
 
 
-def _on_bad_row(run: Run) -> Literal["stop", "skip"]:
+def _on_bad_row(run: Run) -> OnBadRow:
     """Return what became of malformed rows in a run's training; the first runs did not note it."""
     return "skip" if run.facts["store"].get("on_bad_row") == "skip" else "stop"
 
 
 def recipe_of(run: Run) -> Recipe:
     """Return the recipe that a run was made with; keys that it did not know yet have their defaults."""
-    table = run.recipe_table()
-    return recipes.validate(
-        table, workload.find(str(table.get("workload"))).recipe_type, run.path / "recipe.toml"
-    )
+    return workload.resolved(run.recipe_table(), run.path / "recipe.toml")

@@ -1,29 +1,71 @@
-"""The seam between the commands and the workloads: who has seen one workload knows all."""
+"""The seam between what users call and the workloads: who has seen one workload knows all."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast
 
 from counterpoint.errors import NoDataError, UsageError, nearest
-from counterpoint.progress import Progress
-from counterpoint.runs.recipe import Recipe
+from counterpoint.progress import Progress, silent
+from counterpoint.runs.recipe import Recipe, validate
+from counterpoint.storage.formats import Formats, Named
 
 if TYPE_CHECKING:
+    import polars as pl
+    from _typeshed import DataclassInstance
     from torch import nn
 
     from counterpoint.metrics.tables import Evaluated
+    from counterpoint.storage.prepared import Prepared
+    from counterpoint.training.loop import Batch, Batches
 
-_MODULES = {
-    "news": "counterpoint.news.workload",
-    "behaviors": "counterpoint.behaviors.workload",
-    "feedback": "counterpoint.feedback.workload",
-    "sentences": "counterpoint.sentences.workload",
+OnBadRow = Literal["stop", "skip"]
+"""Stop at the first malformed row, or set malformed rows aside."""
+
+_RECIPES = {
+    "news": "NewsRecipe",
+    "behaviors": "BehaviorsRecipe",
+    "feedback": "FeedbackRecipe",
+    "sentences": "SentencesRecipe",
 }
+"""The workloads, with the type of their recipes in ``counterpoint.NAME.recipe``."""
 
-_READERS = {"news": "mtrec", "behaviors": "metabalance", "feedback": "gradcraft"}
-"""The workloads that tell data by its files' names or by ``--format``, with a recipe of each."""
+
+class Store(Protocol):
+    """A prepared store of any workload."""
+
+    path: Path
+    manifest: dict[str, Any]  # the content of a JSON file
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What preparation counted: everything read, dropped, unknown or truncated."""
+        ...
+
+
+AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
+AnyStore = TypeVar("AnyStore", bound=Store)
+AnyModel = TypeVar("AnyModel", bound="nn.Module")
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How raw data become a store, beside what the recipe says.
+
+    Attributes:
+        format: of the raw data; found by itself.
+        out: the store's folder; by default one in the cache.
+        on_bad_row: what becomes of malformed rows.
+        progress: told how far the work is.
+        model: the folder of a trained model, which brings its tokenizer or vocabularies.
+    """
+
+    format: str | None = None
+    out: Path | None = None
+    on_bad_row: OnBadRow = "stop"
+    progress: Progress = silent
+    model: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -31,7 +73,7 @@ class Trainee:
     """What the loop trains.
 
     Attributes:
-        model: a module with ``losses`` and ``shared_parameters``.
+        model: what is trained.
         batches: its training batches.
         target: the target task.
         metric: the validation metric that decides.
@@ -42,146 +84,276 @@ class Trainee:
     """
 
     model: "nn.Module"
-    batches: Any
+    batches: "Batches[Batch]"
     target: str
     metric: str
     validate: Callable[[], dict[str, float]] | None
     save: Callable[[Path], None]
-    facts: dict[str, Any]
+    facts: Mapping[str, int | bool]
     notes: Sequence[str] = ()
 
 
-class Store(Protocol):
-    """A prepared store of any workload."""
+@dataclass(frozen=True)
+class Submission:
+    """Predictions in the form that somebody else scores, written and read back.
+
+    Attributes:
+        path: where they stand.
+        split: whose units they answer.
+        units: how many.
+        unit: what they are, in the plural: impressions, answers.
+        metrics: computed from what was read back; empty where no answer can be scored.
+        notes: sentences for whoever sends it in.
+    """
 
     path: Path
-    manifest: dict[str, Any]
+    split: str
+    units: int
+    unit: str
+    metrics: Mapping[str, float]
+    notes: Sequence[str] = ()
 
 
-class Workload(Protocol):
-    """A workload: one module each."""
+@dataclass(frozen=True)
+class Exported:
+    """A model for a runtime without PyTorch.
 
-    recipe_type: type[Recipe]
+    Attributes:
+        folder: where its files stand.
+        rows: how many were scored by both,
+        difference: and by how much a probability differed at most.
+    """
 
-    def prepare(
+    folder: Path
+    rows: int
+    difference: float
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of a recommender; a workload's capabilities say which of it they take.
+
+    Attributes:
+        history: ids of what a reader clicked, oldest first.
+        candidates: ids to rank.
+        article: titles of articles that the data do not have, by id.
+        user: whom to recommend to.
+        by: the label that ranks.
+    """
+
+    history: Sequence[str] | None = None
+    candidates: Sequence[str] | None = None
+    article: Mapping[str, str] | None = None
+    user: str | None = None
+    by: str | None = None
+
+    def asked(self) -> dict[str, object]:
+        """Return what is said, by its name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+class Recommender(Protocol):
+    """What answers a `Question`; each has a ``recommend`` of its own too, with the arguments it takes."""
+
+    def answers(self, question: Question, *, top: int) -> "Sequence[DataclassInstance]":
+        """Return dataclasses, best first, each of which says itself as a line for people."""
+        ...
+
+    def answers_for_all(
+        self, question: Question, *, top: int, progress: Progress
+    ) -> "Iterator[pl.DataFrame]":
+        """Yield the best for everybody in the data, in blocks."""
+        ...
+
+
+class Embedder(Protocol):
+    """What makes vectors of texts."""
+
+    def embed_file(
         self,
-        data: Path,
-        recipe: Any,
+        file: Path,
+        out: Path,
         *,
-        format_name: str | None,
-        out: Path | None,
-        on_bad_row: Literal["stop", "skip"],
-        progress: Progress,
-        model: Path | None = None,
-    ) -> Any:
-        """Return the prepared store of ``data``, made on first use; ``data`` may be a store itself.
+        column: str,
+        tell: Callable[[str], None] | None = None,
+        progress: Progress = silent,
+    ) -> int:
+        """Write the vector of every text of a file, in its order; return how many there are."""
+        ...
 
-        A trained ``model`` brings what shapes a store, its tokenizer for one.
+
+@dataclass(frozen=True)
+class Recommends(Generic[AnyModel, AnyRecipe, AnyStore]):
+    """The capability of recommending.
+
+    Attributes:
+        to: whom: readers, by what they clicked, or users, by who they are.
+        asked: what of a `Question` it takes,
+        asked_of_all: and what of that for everybody at once.
+        needed: what of it must be said.
+        recommender: returns what answers; the folder is the model's.
+    """
+
+    to: Literal["readers", "users"]
+    asked: tuple[str, ...]
+    recommender: Callable[[AnyModel, AnyRecipe, AnyStore, Path], Recommender]
+    asked_of_all: tuple[str, ...] = ()
+    needed: tuple[str, ...] = ()
+
+    def require(self, question: Question, *, everybody: bool = False) -> None:
+        """Refuse a question that says what is not asked, or not what is needed.
+
+        Raises:
+            UsageError: it does.
         """
-        ...
-
-    def trainee(self, recipe: Any, store: Any) -> Trainee:
-        """Return what the loop trains."""
-        ...
-
-    def load(self, folder: Path, recipe: Any, store: Any) -> Any:
-        """Return a model that ``Trainee.save`` wrote; the store takes over its label numbers."""
-        ...
-
-    def evaluate(self, model: Any, recipe: Any, store: Any, split: str, progress: Progress) -> "Evaluated":
-        """Return metrics, floors, slices and counts of a split, and the metrics of every unit."""
-        ...
-
-    def submit(
-        self, model: Any, recipe: Any, store: Any, split: str | None, out: Path, progress: Progress
-    ) -> Any:
-        """Write the predictions of a split as a submission, read it back and check it."""
-        ...
-
-    def export(self, model: Any, recipe: Any, store: Any, out: Path) -> Any:
-        """Write the model with its vocabulary for a runtime without PyTorch; it must score alike."""
-        ...
-
-    def recommender(self, model: Any, recipe: Any, store: Any, folder: Path) -> Any:
-        """Return what answers ``recommend``; without a store where `answers_alone`."""
-        ...
+        takes = self.asked_of_all if everybody else self.asked
+        said = question.asked()
+        for name in said:
+            if name not in takes:
+                where = "for everybody" if everybody else "here"
+                remedy = "leave it out" if everybody else f"this run takes {', '.join(self.asked)}"
+                raise UsageError(f"{name}: of no use {where}; {remedy}.")
+        for name in () if everybody else self.needed:
+            if name not in said:
+                raise UsageError(f"{name} is missing: say whom to recommend to, or ask for everybody.")
 
 
-def answers_alone(place: Workload) -> bool:
-    """Return whether a workload's models answer without a store: its module then says ``ANSWERS_ALONE``."""
-    return bool(getattr(place, "ANSWERS_ALONE", False))
+@dataclass(frozen=True)
+class Capabilities(Generic[AnyModel, AnyRecipe, AnyStore]):
+    """What a workload's models can do beside being evaluated; what is none is refused in one way.
+
+    Attributes:
+        recommend: ranks articles or items for somebody.
+        submit: writes the predictions of a split (by default the one that is meant for it) as a submission,
+            and reads it back.
+        export: writes a model with its vocabulary for a runtime without PyTorch, which must score alike.
+        embed: returns what makes vectors of texts, from the model's folder alone: it needs no store.
+    """
+
+    recommend: Recommends[AnyModel, AnyRecipe, AnyStore] | None = None
+    submit: Callable[[AnyModel, AnyRecipe, AnyStore, str | None, Path, Progress], Submission] | None = None
+    export: Callable[[AnyModel, AnyRecipe, AnyStore, Path], Exported] | None = None
+    embed: Callable[[Path, AnyRecipe], Embedder] | None = None
 
 
-def find(name: str) -> Workload:
+_REFUSALS = {
+    "recommend": "recommends nothing",
+    "submit": "has no form for submissions",
+    "export": "cannot be exported",
+    "embed": "makes no vectors of sentences",
+}
+
+
+@dataclass(frozen=True)
+class Workload(Generic[AnyModel, AnyRecipe, AnyStore]):
+    """A kind of data with the models for it.
+
+    Attributes:
+        name: what recipes call it.
+        recipe_type: the type of its recipes.
+        formats: of the raw data that it reads.
+        example: a recipe of its own, to name where one is needed.
+        finds: whether there are raw files of its own in a place.
+        prepare: returns the store of raw data, made on first use; the data may be a store itself.
+        trainee: returns what the loop trains.
+        load: returns a model that ``Trainee.save`` wrote; the store takes over its label numbers.
+        evaluate: returns metrics, floors, slices and counts of a split, and the metrics of every unit.
+        capabilities: what else its models can do.
+    """
+
+    name: str
+    recipe_type: type[AnyRecipe]
+    formats: Formats[Named]
+    example: str
+    finds: Callable[[Path], bool]
+    prepare: Callable[[Path, AnyRecipe, Preparation], "Prepared[AnyStore]"]
+    trainee: Callable[[AnyRecipe, AnyStore, Progress], Trainee]
+    load: Callable[[Path, AnyRecipe, AnyStore], AnyModel]
+    evaluate: Callable[[AnyModel, AnyRecipe, AnyStore, str, Progress], "Evaluated"]
+    capabilities: Capabilities[AnyModel, AnyRecipe, AnyStore] = field(default_factory=Capabilities)
+
+
+AnyWorkload = Workload["nn.Module", Recipe, Store]
+"""A workload whose own types are not known: what it prepares and loads goes back to itself alone."""
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all workloads."""
+    return tuple(_RECIPES)
+
+
+def recipe_type(name: str) -> type[Recipe]:
+    """Return the type of a workload's recipes, without reading what trains them.
+
+    Raises:
+        UsageError: there is no workload of that name.
+    """
+    if name not in _RECIPES:
+        raise UsageError(
+            f"no workload is called {name!r}{nearest(name, _RECIPES)}; known: {', '.join(_RECIPES)}."
+        )
+    kind: type[Recipe] = getattr(import_module(f"counterpoint.{name}.recipe"), _RECIPES[name])
+    return kind
+
+
+def resolved(table: dict[str, Any], origin: str | Path) -> Recipe:
+    """Return the tables of a recipe as one of its workload's recipes.
+
+    Raises:
+        UsageError: there is no such workload, or a key or value is wrong.
+    """
+    return validate(table, recipe_type(str(table.get("workload"))), origin)
+
+
+def formats(name: str) -> Formats[Named]:
+    """Return the formats that a workload reads, without reading them or what trains."""
+    found: Formats[Named] = import_module(f"counterpoint.{name}.data.formats").FORMATS
+    return found
+
+
+def find(name: str) -> AnyWorkload:
     """Return a workload by the name that recipes use.
 
     Raises:
         UsageError: there is none of that name.
     """
-    if name not in _MODULES:
-        raise UsageError(
-            f"no workload is called {name!r}{nearest(name, _MODULES)}; known: {', '.join(_MODULES)}."
-        )
-    module: Any = import_module(_MODULES[name])
-    workload: Workload = module
-    return workload
+    recipe_type(name)
+    return cast("AnyWorkload", import_module(f"counterpoint.{name}.workload").WORKLOAD)
 
 
-def prepare(
-    data: Path,
-    recipe: Recipe,
-    *,
-    format_name: str | None,
-    out: Path | None,
-    on_bad_row: Literal["stop", "skip"],
-    progress: Progress,
-    advice: str = "choose a recipe such as {}",
-) -> Any:
-    """Return the prepared store of ``data`` for a recipe, made on first use.
+def refusal(subject: Path, name: str, capability: str) -> UsageError:
+    """Return why a run, the ``subject``, is of no use for what its workload's models cannot do."""
+    able = [each for each in _RECIPES if getattr(find(each).capabilities, capability) is not None]
+    return UsageError(
+        f"{subject}: a run of {name}, which {_REFUSALS[capability]}; give a run of {' or '.join(able)}."
+    )
 
-    Args:
-        data: raw data, or a store itself.
-        recipe: whose workload reads it.
-        format_name: of the raw data; found by itself.
-        out: the store's folder; by default one in the cache.
-        on_bad_row: stop at the first malformed row, or set them aside.
-        progress: told how far the work is.
-        advice: how to name a recipe of another workload.
+
+def prepare(data: Path, recipe: Recipe, preparation: Preparation) -> "Prepared[Store]":
+    """Return the prepared store of ``data``, raw or a store itself, for a recipe.
 
     Raises:
         UsageError: the format or the data is another workload's.
     """
     own = recipe.workload
-    others = [name for name in _READERS if name != own]
+    others = [name for name in _RECIPES if name != own]
 
-    def refused(what: str, readers: list[str]) -> UsageError:
-        remedy = advice.format(" or ".join(_READERS[name] for name in readers))
-        return UsageError(f"{what} {' or '.join(readers)}, and {recipe.name} is a recipe of {own}; {remedy}.")
-
-    if format_name is not None:
-        readers = [name for name in others if format_name in _layout(name).FORMATS]
-        if readers:
-            raise refused(f"--format {format_name}: one of", readers)
-    try:
-        return find(own).prepare(
-            data, recipe, format_name=format_name, out=out, on_bad_row=on_bad_row, progress=progress
+    def refused(what: str, readers: Sequence[str]) -> UsageError:
+        examples = " or ".join(find(name).example for name in readers)
+        return UsageError(
+            f"{what} {' or '.join(readers)}, and {recipe.name} is a recipe of {own}; choose a recipe such as "
+            f"{examples}."
         )
+
+    wanted = preparation.format
+    if wanted is not None and wanted not in formats(own):
+        readers = [name for name in others if wanted in formats(name)]
+        if readers:
+            raise refused(f"the format {wanted} is one of", readers)
+    try:
+        return find(own).prepare(data, recipe, preparation)
     except NoDataError as error:
-        readers = [name for name in others if _reads(name, data)]
+        readers = [name for name in others if find(name).finds(data)]
         if not readers:
             raise
         raise refused(f"{data}: looks like data of", readers) from error
-
-
-def _reads(name: str, data: Path) -> bool:
-    """Return whether a workload finds files of its own in a place."""
-    try:
-        _layout(name).find(data)
-    except UsageError:
-        return False
-    return True
-
-
-def _layout(name: str) -> Any:
-    """Return the module that finds a workload's files."""
-    return import_module(f"counterpoint.{name}.data.layout")

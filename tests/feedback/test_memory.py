@@ -35,7 +35,7 @@ simulate.simulate(Path({out!r}), users={rows} // 50, videos=300, rows={rows})
 JOIN = """
 from pathlib import Path
 import counterpoint.storage.rows
-from counterpoint.feedback.data import aliccp_raw
+from counterpoint.feedback.data.formats import aliccp_raw
 from counterpoint.progress import silent
 
 counterpoint.storage.rows.BLOCK_BYTES, aliccp_raw.JOINED_IDS = 1 << 18, 1 << 16

@@ -12,14 +12,15 @@ from counterpoint import balance
 from counterpoint.api import read_recipe
 from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.news import workload
-from counterpoint.news.data.ebnerd import LEAKING
 from counterpoint.news.data.store import Store
 from counterpoint.news.evaluate import articles_of, context_of, evaluate, features_of
+from counterpoint.news.leaking import LEAKING
 from counterpoint.news.scoring import encode_articles, score_impressions
 from counterpoint.progress import silent
 from counterpoint.runs.recipe import builtin_names
 from counterpoint.simulation.news.ebnerd import simulate_ebnerd
 from counterpoint.simulation.news.mind import simulate
+from counterpoint.workload import Preparation
 
 NAMES = builtin_names("news")
 SMALL = [
@@ -62,7 +63,7 @@ def opened(sites):
 
     def open_for(recipe):
         site = sites["ebnerd" if recipe.name.startswith("ebnerd") else "mind"]
-        return workload.prepare(site, recipe, format_name=None, out=None, on_bad_row="stop", progress=silent)
+        return workload.prepare(site, recipe, Preparation()).store
 
     return open_for
 
@@ -188,7 +189,7 @@ def test_lstur_knows_a_reader_of_other_files_by_his_id_alone(small, opened, site
     other = other_site(sites["mind"], tmp_path / "other", [met[3], "nobody yet", met[0], *strangers[:1]])
     (tmp_path / "model").mkdir()
     workload.save_model(model, recipe, store, tmp_path / "model")
-    second = workload.prepare(other, recipe, format_name=None, out=None, on_bad_row="stop", progress=silent)
+    second = workload.prepare(other, recipe, Preparation()).store
     again = workload.load(tmp_path / "model", recipe, second)
     shown = second.impressions(np.arange(4))
     keys = torch.from_numpy(second.reader_keys().view(np.int64)[shown.reader])

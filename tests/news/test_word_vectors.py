@@ -13,6 +13,7 @@ from counterpoint.news import workload
 from counterpoint.news.data.store import Store
 from counterpoint.progress import silent
 from counterpoint.storage.files import write_json
+from counterpoint.workload import Preparation
 from samples import ARTICLES
 
 SIZE = 12
@@ -78,9 +79,7 @@ def test_recipes_of_words_train_save_and_load_over_a_file(name, words, settings,
 @pytest.mark.parametrize("name", ["naml", "lstur"])
 def test_categories_start_from_the_vectors_of_their_names(name, words, settings, small_mind):
     recipe = api.read_recipe(name, settings)
-    store = workload.prepare(
-        small_mind, recipe, format_name=None, out=None, on_bad_row="stop", progress=silent
-    )
+    store = workload.prepare(small_mind, recipe, Preparation()).store
     model = workload.trainee(recipe, store).model
     for field, known in (
         ("category", {name: (name,) for name in NAMES[:5]}),
@@ -100,9 +99,7 @@ def test_categories_start_from_the_vectors_of_their_names(name, words, settings,
 
 def test_the_texts_of_a_recipe_share_the_words_and_begin_with_the_file_s(words, settings, small_mind):
     recipe = api.read_recipe("naml", settings)
-    store = workload.prepare(
-        small_mind, recipe, format_name=None, out=None, on_bad_row="stop", progress=silent
-    )
+    store = workload.prepare(small_mind, recipe, Preparation()).store
     encoders = workload.trainee(recipe, store).model.articles.texts
     tables = [
         module.weight
@@ -139,9 +136,7 @@ def test_a_file_of_another_width_on_resume_is_one_sentence(words, settings, smal
 
 def test_a_file_of_other_words_does_not_fit_the_prepared_store(words, settings, small_mind, tmp_path):
     recipe = api.read_recipe("nrms", settings)
-    store = workload.prepare(
-        small_mind, recipe, format_name=None, out=tmp_path / "store", on_bad_row="stop", progress=silent
-    )
+    store = workload.prepare(small_mind, recipe, Preparation(out=tmp_path / "store")).store
     write_words(words, without=("museum",))
     with pytest.raises(CounterpointError, match=r"tokenised for .*words.txt.*prepare the data again"):
         api.train("nrms", data=store.path, out=tmp_path / "run", settings=settings)

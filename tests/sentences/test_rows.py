@@ -225,16 +225,15 @@ def test_files_are_found_by_the_tasks_patterns(course, recipe):
 
 
 @pytest.mark.parametrize(
-    ("settings", "format_name", "message"),
+    ("settings", "message"),
     [
-        (['tasks=["sentiment", "cfimdb"]'], None, "no training file of the task 'cfimdb'"),
-        (["task.sentiment.test=ids-sst-*"], None, "3 files fit ids-sst-*"),
-        ([], "mind", "--format mind: sentences are read as CSV, TSV or JSON lines"),
+        (['tasks=["sentiment", "cfimdb"]'], "no training file of the task 'cfimdb'"),
+        (["task.sentiment.test=ids-sst-*"], "3 files fit ids-sst-*"),
     ],
 )  # fmt: skip
-def test_files_that_do_not_fit_are_one_sentence(course, recipe, settings, format_name, message):
+def test_files_that_do_not_fit_are_one_sentence(course, recipe, settings, message):
     with pytest.raises(UsageError) as caught:
-        find(course, recipe(*settings), format_name)
+        find(course, recipe(*settings))
     assert message in str(caught.value)
     with pytest.raises(UsageError, match="no such folder"):
         find(course / "nowhere", recipe())

@@ -10,6 +10,7 @@ from counterpoint.sentences import workload
 from counterpoint.sentences.data.layout import find
 from counterpoint.sentences.data.prepare import prepare
 from counterpoint.sentences.data.store import Store
+from counterpoint.workload import Preparation
 from sentences.simulated import likenesses, lines, sentiments, write_course
 
 
@@ -160,9 +161,7 @@ def test_a_store_refuses_a_recipe_it_was_not_made_for(store, recipe, tokenizer, 
 def test_the_order_of_tasks_and_what_models_are_made_of_share_a_store(course, recipe):
     def stored(*settings, name="minbert-final"):
         resolved = recipe(*settings, name=name)
-        return workload.prepare(
-            course, resolved, format_name=None, out=None, on_bad_row="stop", progress=lambda *_: None
-        ).path
+        return workload.prepare(course, resolved, Preparation()).store.path
 
     first = stored()
     assert stored('tasks=["similarity", "sentiment", "paraphrase"]') == first

@@ -36,7 +36,7 @@ def test_a_model_survives_being_saved(store, recipe, tmp_path, kind):
     for name in rows:
         np.testing.assert_array_equal(before[name].values, after[name].values)
         assert np.isfinite(before[name].values).all()
-    encoder = workload.recommender(loaded, resolved, store, tmp_path)
+    encoder = workload.WORKLOAD.capabilities.embed(tmp_path, resolved)
     texts = store.texts(rows["sentiment"].sentences[0])
     expected = [
         value == truth
@@ -110,7 +110,7 @@ def test_whoever_trains_is_told_of_what_is_cut(store, course, recipe, tokenizer,
 def test_what_is_no_list_of_texts_is_refused(store, recipe, tmp_path):
     made = workload.trainee(recipe(), store)
     made.save(tmp_path)
-    encoder = workload.recommender(made.model, recipe(), None, tmp_path)
+    encoder = workload.WORKLOAD.capabilities.embed(tmp_path, recipe())
     for given, message in (
         ("hello", "one text is given where sentences are asked for; put it into a list"),
         (["a", None], r"sentence 2 is no text \('None'\); leave it out"),

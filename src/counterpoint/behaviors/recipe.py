@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from counterpoint.behaviors.data.rows import SYNONYMS
+from counterpoint.behaviors.data.formats import SYNONYMS
 from counterpoint.runs.recipe import Balance, Recipe, Section
 
 

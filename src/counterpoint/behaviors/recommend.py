@@ -15,6 +15,7 @@ from counterpoint.behaviors.ranking import NetworkScorer, scorer_of, top_items
 from counterpoint.behaviors.recipe import BehaviorsRecipe
 from counterpoint.errors import UsageError, nearest
 from counterpoint.progress import Progress, silent
+from counterpoint.workload import Question
 
 _USERS = 1_024  # in a block of `recommend_all`
 
@@ -107,6 +108,15 @@ class BehaviorsRecommender:
                 }
             )
             progress("recommending to users", start + len(block), users)
+
+    def answers(self, question: Question, *, top: int) -> list[Recommendation]:
+        """Return what `recommend` says to a question that names a user."""
+        assert question.user is not None
+        return self.recommend(question.user, top=top)
+
+    def answers_for_all(self, question: Question, *, top: int, progress: Progress) -> Iterator[pl.DataFrame]:
+        """Yield what `recommend_all` says."""
+        return self.recommend_all(top=top, progress=progress)
 
     def _row(self, user: str | int) -> int:
         row = self._store.user_rows.get(str(user))

@@ -3,11 +3,11 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Literal, NoReturn
 
 import torch
 
 from counterpoint.behaviors.batches import TrainingBatches
+from counterpoint.behaviors.data.formats import FORMATS
 from counterpoint.behaviors.data.layout import find
 from counterpoint.behaviors.data.prepare import prepare as prepare_source
 from counterpoint.behaviors.data.store import FORMAT, Store
@@ -19,23 +19,12 @@ from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.metrics.tables import Evaluated, measured
 from counterpoint.progress import Progress, silent
 from counterpoint.storage.files import read_json, write_json
-from counterpoint.storage.prepared import is_store, opened_or_made
+from counterpoint.storage.prepared import Prepared, is_store, opened_or_made
 from counterpoint.training.checkpoint import load_weights, save_weights
-from counterpoint.workload import Trainee
-
-recipe_type = BehaviorsRecipe
+from counterpoint.workload import Capabilities, Preparation, Recommends, Trainee, Workload
 
 
-def prepare(
-    data: Path,
-    recipe: BehaviorsRecipe,
-    *,
-    format_name: str | None,
-    out: Path | None,
-    on_bad_row: Literal["stop", "skip"],
-    progress: Progress,
-    model: Path | None = None,
-) -> Store:
+def prepare(data: Path, recipe: BehaviorsRecipe, preparation: Preparation) -> Prepared[Store]:
     """Return the prepared store of ``data``, made on first use; a trained ``model`` shapes nothing here.
 
     Without ``out`` it stands in the cache, under a name that changes with the files and the settings that
@@ -44,16 +33,21 @@ def prepare(
     if is_store(data):
         store = Store(data)
         store.require(recipe)
-        return store
-    source = find(data, format_name)
+        return Prepared(store, fresh=False)
+    source = find(data, preparation.format)
     return opened_or_made(
         data,
         source.files,
-        [FORMAT, source.format, recipe.data.model_dump(), recipe.tasks, on_bad_row],
-        out,
+        [FORMAT, source.format.name, recipe.data.model_dump(), recipe.tasks, preparation.on_bad_row],
+        preparation.out,
         opened=Store,
         made=lambda place: prepare_source(
-            source, place, recipe.data, recipe.tasks, on_bad_row=on_bad_row, progress=progress
+            source,
+            place,
+            recipe.data,
+            recipe.tasks,
+            on_bad_row=preparation.on_bad_row,
+            progress=preparation.progress,
         ),
     )
 
@@ -109,30 +103,7 @@ def evaluate(
     return evaluate_ranking(model, recipe, store, split, most_users=most, progress=progress)
 
 
-def submit(
-    model: BehaviorsNetwork,
-    recipe: BehaviorsRecipe,
-    store: Store,
-    split: str | None,
-    out: Path,
-    progress: Progress,
-) -> NoReturn:
-    """Refuse: none of these data sets has a form for submissions."""
-    raise UsageError(
-        "logs of behaviours have no form for submissions; counterpoint recommend RUN --all --out FILE writes "
-        "every user's best items."
-    )
-
-
-def export(model: BehaviorsNetwork, recipe: BehaviorsRecipe, store: Store, out: Path) -> NoReturn:
-    """Refuse: its vectors of users and items score in products of tables, which need no runtime."""
-    raise UsageError(
-        "only models of the feedback workload can be exported; counterpoint recommend RUN --all writes "
-        "every user's best items."
-    )
-
-
-def recommender(
+def _recommender(
     model: BehaviorsNetwork, recipe: BehaviorsRecipe, store: Store, folder: Path
 ) -> BehaviorsRecommender:
     """Return what ranks items for one user, or for all."""
@@ -145,3 +116,28 @@ def _identity(store: Store) -> dict[str, str | int]:
     for ids in (store.user_ids, store.item_ids):
         digest.update(json.dumps(ids.to_list()).encode())
     return {"users": store.user_count, "items": store.item_count, "ids": digest.hexdigest()[:16]}
+
+
+def _finds(data: Path) -> bool:
+    """Return whether there is a log of some format in a place."""
+    try:
+        find(data)
+    except UsageError:
+        return False
+    return True
+
+
+WORKLOAD = Workload(
+    name="behaviors",
+    recipe_type=BehaviorsRecipe,
+    formats=FORMATS,
+    example="metabalance",
+    finds=_finds,
+    prepare=prepare,
+    trainee=trainee,
+    load=load,
+    evaluate=evaluate,
+    capabilities=Capabilities(
+        recommend=Recommends(to="users", asked=("user",), needed=("user",), recommender=_recommender)
+    ),
+)

@@ -1,9 +1,11 @@
 """Options that several commands share."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
+
+from counterpoint.workload import OnBadRow, formats, names
 
 DATA_HELP = "Raw data or a prepared store."
 
@@ -17,12 +19,12 @@ Settings = Annotated[
 Format = Annotated[
     str | None,
     typer.Option(
-        help="mind, ebnerd, logs; userbehavior, ijcai15, interactions; wechat, kuairand, aliexpress, aliccp, "
-        "aliccp-raw, aliccp-paddlerec, census, byterec, simulated, table; found by itself."
+        help=f"{'; '.join(', '.join(formats(name).names) for name in names())}; found by itself. "
+        "Your own: module:OBJECT."
     ),
 ]
 OnBadRow = Annotated[
-    Literal["stop", "skip"],
+    OnBadRow,
     typer.Option(help="stop at the first malformed row, or skip: set them aside in a file, counted."),
 ]
 Json = Annotated[Path | None, typer.Option(help="Also write the result as JSON to this file.")]

@@ -1,8 +1,11 @@
 """``counterpoint recipes``."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from counterpoint.runs.recipe import Recipe
 
 
 def recipes(
@@ -15,11 +18,21 @@ def recipes(
     from counterpoint.runs import recipe
 
     if name is not None:
-        from counterpoint import api
-
-        print(recipe.to_toml(api.read_recipe(name)), end="")
+        print(recipe.to_toml(_resolved(name)), end="")
         return
     names = recipe.builtin_names()
     width = max(map(len, names))
     for builtin in names:
         print(f"{builtin:{width}}  {recipe.read_table(builtin)['summary']}")
+
+
+def _resolved(name: str) -> "Recipe":
+    """Return a recipe; the balancing of a built-in one is known to be right, and PyTorch takes its time."""
+    if name.endswith(".toml"):
+        from counterpoint import api
+
+        return api.read_recipe(name)
+    from counterpoint.runs import recipe
+    from counterpoint.workload import resolved
+
+    return resolved(recipe.read_table(name), name)

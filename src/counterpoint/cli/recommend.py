@@ -2,22 +2,12 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from counterpoint.cli import options, show
 from counterpoint.errors import UsageError
-
-_TAKES = {
-    "news": ("article", "candidates", "history"),
-    "behaviors": ("user",),
-    "feedback": ("user", "by"),
-}
-"""The options that say what is asked of a run, by its workload."""
-
-_TAKES_OF_ALL = ("by",)
-"""Those of them that have a meaning with ``--all``."""
 
 
 def recommend(
@@ -59,44 +49,28 @@ def recommend(
     Example: counterpoint recommend runs/gradcraft-seed0 --user 1011 --by like
     """
     from counterpoint import api
-    from counterpoint.runs.folder import Run
     from counterpoint.storage.files import write_json
+    from counterpoint.workload import Question
 
-    workload = Run.open(run).facts["workload"]
-    if workload == "sentences":
-        raise UsageError(
-            f"{run}: a run of sentences recommends nothing; counterpoint embed RUN FILE writes vectors."
-        )
-    of_news = workload == "news"
-    given = {"article": article, "by": by, "candidates": candidates, "history": history, "user": user}
-    takes = [each for each in _TAKES[workload] if not everybody or each in _TAKES_OF_ALL]
-    for option, value in given.items():
-        if value is not None and option not in takes:
-            known = ", ".join(f"--{each}" for each in takes)
-            remedy = "leave it out with --all" if everybody else f"this run takes {known}"
-            raise UsageError(f"--{option}: of no use here; {remedy}.")
+    question = Question(
+        history=None if history is None else _ids(history),
+        candidates=None if candidates is None else _ids(candidates),
+        article=_titles(article) if article else None,
+        user=user,
+        by=by,
+    )
     target = _target(everybody, out, json)
-    ranked_by = {} if by is None else {"by": by}
     if everybody:
+        api.require_answerable(run, question, everybody=True)
         with show.progress() as progress:
-            rows = api.recommend_all(run, out=target, data=data, top=top, progress=progress, **ranked_by)
+            rows = api.recommend_all(run, out=target, data=data, top=top, by=by, progress=progress)
         show.say(f"written: {rows:,} rows in {target}")
         return
-    if of_news:
-        asked: dict[str, Any] = {
-            "history": _ids(history or ""),
-            "candidates": None if candidates is None else _ids(candidates),
-            "articles": _titles(article or []),
-        }
-    elif user is not None:
-        asked = {"user": user, **ranked_by}
-    else:
-        raise UsageError("--user is missing: whom to recommend items to; or ask for --all.")
-    ranked = api.load(run, data=data).recommend(**asked, top=top)
+    with show.progress() as progress:
+        ranked = api.recommend(run, question, data=data, top=top, progress=progress)
     if json is not None:
-        subject = "history" if of_news else "user"
-        told = [asdict(one) for one in ranked]
-        write_json(json, {subject: asked[subject], "recommendations": told})
+        subject = {"history": question.history or []} if user is None else {"user": user}
+        write_json(json, {**subject, "recommendations": [asdict(one) for one in ranked]})
     for place, one in enumerate(ranked, 1):
         print(f"{place:3}. {one}")
 

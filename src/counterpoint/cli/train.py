@@ -1,6 +1,5 @@
 """``counterpoint train``."""
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ import typer
 from counterpoint.cli import options, show
 
 if TYPE_CHECKING:
+    from counterpoint.storage.prepared import Prepared
     from counterpoint.workload import Store
 
 
@@ -31,17 +31,15 @@ def train(
     """
     from counterpoint import api
 
-    begun = time.time()
-
-    def told(store: "Store", notes: Sequence[str]) -> None:
+    def told(prepared: "Prepared[Store]", notes: Sequence[str]) -> None:
         for note in notes:
             show.say(note)
-        if (store.path / "manifest.json").stat().st_mtime < begun:
+        if not prepared.fresh:
             return  # prepared before, and told then
-        for name, count in store.manifest["counts"].items():
+        for name, count in prepared.store.counts.items():
             if count:
                 show.say(f"{count:>12,}  {name}")
-        show.set_aside(store)
+        show.set_aside(prepared.store)
 
     with show.progress(
         interrupted="the same command with --resume goes on from the last checkpoint"

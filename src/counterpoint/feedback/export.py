@@ -4,7 +4,7 @@ import logging
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from counterpoint.feedback.models.fields import Fields
 from counterpoint.feedback.models.network import FeedbackNetwork
 from counterpoint.feedback.schema import Schema
 from counterpoint.storage.files import new_folder, write_json
+from counterpoint.workload import Exported
 
 PADDING = -1
 _TOLERANCE = 1e-5
@@ -51,21 +52,6 @@ class Encoding(Protocol):
     def scales(self) -> Mapping[str, Scale]:
         """By column of numbers."""
         ...
-
-
-@dataclass(frozen=True)
-class Exported:
-    """What was written.
-
-    Attributes:
-        folder: where ``model.onnx`` and ``vocabulary.json`` stand.
-        rows: how many were scored by both,
-        difference: and by how much a probability differed at most.
-    """
-
-    folder: Path
-    rows: int
-    difference: float
 
 
 def export(networks: Sequence[FeedbackNetwork], encoding: Encoding, out: Path) -> Exported:

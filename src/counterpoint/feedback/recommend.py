@@ -15,6 +15,7 @@ from counterpoint.feedback.data.owners import last_rows
 from counterpoint.feedback.data.store import Store
 from counterpoint.feedback.scoring import ROWS, Model, evaluating, logits_of
 from counterpoint.progress import Progress, silent
+from counterpoint.workload import Question
 
 _USERS = 256  # in a block of `recommend_all`
 
@@ -124,6 +125,15 @@ class FeedbackRecommender:
                 tables = [self._table(user, top, place, device) for user in block.tolist()]
             yield pl.concat(tables)
             progress("recommending to users", start + len(block), len(users))
+
+    def answers(self, question: Question, *, top: int) -> list[Recommendation]:
+        """Return what `recommend` says to a question that names a user."""
+        assert question.user is not None
+        return self.recommend(question.user, top=top, by=question.by)
+
+    def answers_for_all(self, question: Question, *, top: int, progress: Progress) -> Iterator[pl.DataFrame]:
+        """Yield what `recommend_all` says."""
+        return self.recommend_all(top=top, by=question.by, progress=progress)
 
     def _table(self, user: int, top: int, place: int, device: torch.device) -> pl.DataFrame:
         """Return the best items of a user as `recommend_all` tells them."""

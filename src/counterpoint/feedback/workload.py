@@ -3,18 +3,17 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NoReturn
 
 import torch
 
 from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.feedback.batches import TrainingBatches
 from counterpoint.feedback.data.fitted import Fitted
+from counterpoint.feedback.data.formats import FORMATS
 from counterpoint.feedback.data.layout import find
 from counterpoint.feedback.data.prepare import prepare as prepare_source
 from counterpoint.feedback.data.store import FORMAT, Store
 from counterpoint.feedback.evaluate import evaluate as evaluate_labels
-from counterpoint.feedback.export import Exported
 from counterpoint.feedback.export import export as export_networks
 from counterpoint.feedback.models.building import network
 from counterpoint.feedback.recipe import FeedbackRecipe
@@ -23,27 +22,16 @@ from counterpoint.feedback.schema import Schema
 from counterpoint.feedback.scoring import Model
 from counterpoint.feedback.separate import SeparateNetworks
 from counterpoint.metrics.tables import Evaluated, measured
-from counterpoint.progress import Progress
+from counterpoint.progress import Progress, silent
 from counterpoint.storage.files import read_json, write_json
-from counterpoint.storage.prepared import is_store, opened_or_made
+from counterpoint.storage.prepared import Prepared, is_store, opened_or_made
 from counterpoint.training.checkpoint import load_weights, save_weights
-from counterpoint.workload import Trainee
-
-recipe_type = FeedbackRecipe
+from counterpoint.workload import Capabilities, Exported, Preparation, Recommends, Trainee, Workload
 
 _WEIGHTS = "model.safetensors"
 
 
-def prepare(
-    data: Path,
-    recipe: FeedbackRecipe,
-    *,
-    format_name: str | None,
-    out: Path | None,
-    on_bad_row: Literal["stop", "skip"],
-    progress: Progress,
-    model: Path | None = None,
-) -> Store:
+def prepare(data: Path, recipe: FeedbackRecipe, preparation: Preparation) -> Prepared[Store]:
     """Return the prepared store of ``data``, made on first use.
 
     A trained ``model`` brings its vocabularies, scales and quantiles to raw data that it has not seen.
@@ -53,33 +41,38 @@ def prepare(
     if is_store(data):
         store = Store(data)
         store.require(recipe)
-        return store
-    source = find(data, format_name)
-    fitted = Fitted.load(model / "fitted") if model is not None else None
+        return Prepared(store, fresh=False)
+    source = find(data, preparation.format)
+    fitted = Fitted.load(preparation.model / "fitted") if preparation.model is not None else None
     shaped_by = [
         FORMAT,
         source.format.name,
         recipe.data.model_dump(),
         recipe.columns.model_dump(),
         recipe.labels,
-        on_bad_row,
+        preparation.on_bad_row,
         fitted and fitted.digest,
     ]
-    store = opened_or_made(
+    prepared = opened_or_made(
         data,
         source.files,
         shaped_by,
-        out,
+        preparation.out,
         opened=Store,
         made=lambda place: prepare_source(
-            source, place, recipe, fitted=fitted, on_bad_row=on_bad_row, progress=progress
+            source,
+            place,
+            recipe,
+            fitted=fitted,
+            on_bad_row=preparation.on_bad_row,
+            progress=preparation.progress,
         ),
     )
-    store.require(recipe)
-    return store
+    prepared.store.require(recipe)
+    return prepared
 
 
-def trainee(recipe: FeedbackRecipe, store: Store) -> Trainee:
+def trainee(recipe: FeedbackRecipe, store: Store, progress: Progress = silent) -> Trainee:
     """Return a fresh model with its batches; the recipe's seed decides all that is drawn."""
     schema = replace(store.schema, labels=store.tasks(recipe))
     batches = TrainingBatches(store, recipe)
@@ -146,22 +139,44 @@ def evaluate(model: Model, recipe: FeedbackRecipe, store: Store, split: str, pro
     return evaluate_labels(model, recipe, store, split, progress=progress)
 
 
-def submit(
-    model: Model, recipe: FeedbackRecipe, store: Store, split: str | None, out: Path, progress: Progress
-) -> NoReturn:
-    """Refuse: none of these data sets has a form for submissions."""
-    raise UsageError(
-        "logs of feedback have no form for submissions; counterpoint recommend RUN --all --out FILE writes "
-        "every user's best items."
-    )
-
-
-def export(model: Model, recipe: FeedbackRecipe, store: Store, out: Path) -> Exported:
+def _export(model: Model, recipe: FeedbackRecipe, store: Store, out: Path) -> Exported:
     """Write a model with its vocabulary for ONNX Runtime, checked there."""
     networks = model.alone() if isinstance(model, SeparateNetworks) else [model]
     return export_networks(networks, store.fitted, out)
 
 
-def recommender(model: Model, recipe: FeedbackRecipe, store: Store, folder: Path) -> FeedbackRecommender:
+def _recommender(model: Model, recipe: FeedbackRecipe, store: Store, folder: Path) -> FeedbackRecommender:
     """Return what ranks items for one user, or for all."""
     return FeedbackRecommender(model, store)
+
+
+def _finds(data: Path) -> bool:
+    """Return whether there is a log of some format in a place."""
+    try:
+        find(data)
+    except UsageError:
+        return False
+    return True
+
+
+WORKLOAD = Workload(
+    name="feedback",
+    recipe_type=FeedbackRecipe,
+    formats=FORMATS,
+    example="gradcraft",
+    finds=_finds,
+    prepare=prepare,
+    trainee=trainee,
+    load=load,
+    evaluate=evaluate,
+    capabilities=Capabilities(
+        recommend=Recommends(
+            to="users",
+            asked=("user", "by"),
+            asked_of_all=("by",),
+            needed=("user",),
+            recommender=_recommender,
+        ),
+        export=_export,
+    ),
+)

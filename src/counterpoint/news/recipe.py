@@ -131,7 +131,7 @@ class Click(Section):
     @field_validator("context", mode="before")
     @classmethod
     def _known_before(cls, names: Any) -> Any:
-        from counterpoint.news.data.ebnerd import refuse_leaking
+        from counterpoint.news.leaking import refuse_leaking
 
         refuse_leaking(names if isinstance(names, list | tuple) else [names])
         return names

@@ -16,6 +16,7 @@ from counterpoint.news.models.recommender import Recommender
 from counterpoint.news.recipe import NewsRecipe
 from counterpoint.news.recommend_all import recommend_all
 from counterpoint.progress import Progress, silent
+from counterpoint.workload import Question
 
 _REASONS = 3
 
@@ -148,6 +149,14 @@ class NewsRecommender:
         The columns are impression (each reader's last one: readers' ids are not kept), rank, article, score.
         """
         return recommend_all(self._model, self._recipe, self._store, self._last, top=top, progress=progress)
+
+    def answers(self, question: Question, *, top: int) -> list[Recommendation]:
+        """Return what `recommend` says to a question."""
+        return self.recommend(question.history or (), question.candidates, articles=question.article, top=top)
+
+    def answers_for_all(self, question: Question, *, top: int, progress: Progress) -> Iterator[pl.DataFrame]:
+        """Yield what `recommend_all` says."""
+        return self.recommend_all(top=top, progress=progress)
 
     def _contributions(
         self, clicked: torch.Tensor, attention: torch.Tensor, candidates: torch.Tensor

@@ -18,7 +18,6 @@ from jaxtyping import Int
 
 from counterpoint.errors import CounterpointError
 from counterpoint.metrics.impressions import METRICS, Ranking, impression_metrics, ranks
-from counterpoint.metrics.submission import Submission
 from counterpoint.news.data.store import Store
 from counterpoint.news.evaluate import context_of, features_of
 from counterpoint.news.models.recommender import Recommender
@@ -26,6 +25,7 @@ from counterpoint.news.recipe import NewsRecipe
 from counterpoint.news.scoring import encode_articles, score_impressions
 from counterpoint.progress import Progress
 from counterpoint.storage.files import new_file
+from counterpoint.workload import Submission
 
 _NAMES = {"mind": "prediction.txt", "ebnerd": "predictions.txt"}
 _OTHERS = "prediction.txt"

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,9 +13,9 @@ from counterpoint.encoders.frozen import StateCache, cache_key
 from counterpoint.encoders.pretrained import PretrainedEncoder, load_tokenizer
 from counterpoint.encoders.tokens import Texts
 from counterpoint.errors import CounterpointError, UsageError
-from counterpoint.metrics.submission import Submission
 from counterpoint.metrics.tables import Evaluated, measured
 from counterpoint.news.batches import TrainingBatches
+from counterpoint.news.data.formats import FORMATS
 from counterpoint.news.data.layout import find
 from counterpoint.news.data.prepare import prepare as prepare_source
 from counterpoint.news.data.store import FORMAT, Store
@@ -30,30 +30,20 @@ from counterpoint.news.recommend import NewsRecommender
 from counterpoint.news.submit import write_submission
 from counterpoint.progress import Progress, silent
 from counterpoint.storage.files import cache_folder, read_json, write_json
-from counterpoint.storage.prepared import is_store, opened_or_made
+from counterpoint.storage.prepared import Prepared, is_store, opened_or_made
 from counterpoint.training.checkpoint import load_weights, save_weights
-from counterpoint.workload import Trainee
-
-recipe_type = NewsRecipe
+from counterpoint.workload import Capabilities, Preparation, Recommends, Submission, Trainee, Workload
 
 
-def prepare(
-    data: Path,
-    recipe: NewsRecipe,
-    *,
-    format_name: str | None,
-    out: Path | None,
-    on_bad_row: Literal["stop", "skip"],
-    progress: Progress,
-    model: Path | None = None,
-) -> Store:
+def prepare(data: Path, recipe: NewsRecipe, preparation: Preparation) -> Prepared[Store]:
     """Return the prepared store of ``data``, made on first use.
 
     A trained ``model`` brings its own tokenizer, so that the encoder it began with need not be there.
     Without ``out`` it stands in the cache (``$COUNTERPOINT_CACHE``, else ``~/.cache/counterpoint``), under a
     name that changes with the files, the tokenizer and the settings that shape a store.
     """
-    tokenizer = tokenizer_of(recipe.encoder) if model is None else load_tokenizer(str(model / "encoder"))
+    trained = preparation.model
+    tokenizer = tokenizer_of(recipe.encoder) if trained is None else load_tokenizer(str(trained / "encoder"))
     shape = recipe.data
     if is_store(data):
         store = Store(data)
@@ -64,8 +54,8 @@ def prepare(
             max_text_tokens=shape.max_text_tokens,
             sentiment=shape.sentiment,
         )
-        return _fitting(store, recipe)
-    source = find(data, format_name)
+        return Prepared(_fitting(store, recipe), fresh=False)
+    source = find(data, preparation.format)
     settings: dict[str, Any] = {
         "max_title_tokens": shape.max_title_tokens,
         "max_text_tokens": shape.max_text_tokens,
@@ -74,18 +64,24 @@ def prepare(
         "validation_days": shape.validation_days,
         "test_days": shape.test_days,
     }
-    shaped_by = {**settings, "tokenizer": tokenizer.fingerprint, "on_bad_row": on_bad_row}
-    store = opened_or_made(
+    shaped_by = {**settings, "tokenizer": tokenizer.fingerprint, "on_bad_row": preparation.on_bad_row}
+    prepared = opened_or_made(
         data,
         source.files,
         [FORMAT, source.format.name, shaped_by],
-        out,
+        preparation.out,
         opened=Store,
         made=lambda place: prepare_source(
-            source, place, tokenizer, **settings, on_bad_row=on_bad_row, progress=progress
+            source,
+            place,
+            tokenizer,
+            **settings,
+            on_bad_row=preparation.on_bad_row,
+            progress=preparation.progress,
         ),
     )
-    return _fitting(store, recipe)
+    _fitting(prepared.store, recipe)
+    return prepared
 
 
 def trainee(recipe: NewsRecipe, store: Store, progress: Progress = silent) -> Trainee:
@@ -162,7 +158,7 @@ def evaluate(
     return Evaluated.of(outcome.record, outcome.ranking.per_impression, floors)
 
 
-def submit(
+def _submit(
     model: Recommender, recipe: NewsRecipe, store: Store, split: str | None, out: Path, progress: Progress
 ) -> Submission:
     """Write the predictions in a zip; by default those of the unlabelled split, else of ``test``."""
@@ -170,15 +166,7 @@ def submit(
     return write_submission(model, recipe, store, chosen, out, progress)
 
 
-def export(model: Recommender, recipe: NewsRecipe, store: Store, out: Path) -> NoReturn:
-    """Refuse: a text encoder and its tokenizer do not fit into one file of operators."""
-    raise UsageError(
-        "only models of the feedback workload can be exported; counterpoint recommend RUN --all writes "
-        "every reader's best articles."
-    )
-
-
-def recommender(model: Recommender, recipe: NewsRecipe, store: Store, folder: Path) -> NewsRecommender:
+def _recommender(model: Recommender, recipe: NewsRecipe, store: Store, folder: Path) -> NewsRecommender:
     """Return what ranks articles for one reader."""
     return NewsRecommender(model, recipe, store, load_tokenizer(str(folder / "encoder")))
 
@@ -228,3 +216,31 @@ def _title_blocks(store: Store, size: int = 256) -> Iterator[tuple[Int[np.ndarra
     for start in range(0, len(order), size):
         rows = order[start : start + size]
         yield rows, packed(*store.texts("title", rows)).texts
+
+
+def _finds(data: Path) -> bool:
+    """Return whether there are articles and impressions of some format in a place."""
+    try:
+        find(data)
+    except UsageError:
+        return False
+    return True
+
+
+WORKLOAD = Workload(
+    name="news",
+    recipe_type=NewsRecipe,
+    formats=FORMATS,
+    example="mtrec",
+    finds=_finds,
+    prepare=prepare,
+    trainee=trainee,
+    load=load,
+    evaluate=evaluate,
+    capabilities=Capabilities(
+        recommend=Recommends(
+            to="readers", asked=("article", "candidates", "history"), recommender=_recommender
+        ),
+        submit=_submit,
+    ),
+)

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from counterpoint.errors import CounterpointError, UsageError
-from counterpoint.metrics.submission import Submission
 from counterpoint.progress import Progress
 from counterpoint.sentences.data.store import Rows, Store
 from counterpoint.sentences.evaluate import by_unit, rows_of, set_aside
@@ -15,6 +14,7 @@ from counterpoint.sentences.model import SentenceModel
 from counterpoint.sentences.recipe import BUILT_IN, SentencesRecipe, Task
 from counterpoint.sentences.scoring import Answers, answers
 from counterpoint.storage.files import new_file, new_folder
+from counterpoint.workload import Submission
 
 _COURSE = {"test": "dev", "unlabelled": "test"}
 """What the course calls a split; its test has no labels that are given out."""

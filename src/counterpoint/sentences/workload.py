@@ -1,16 +1,15 @@
 """The sentences workload: what the commands and the training loop ask of it."""
 
 from pathlib import Path
-from typing import Literal, NoReturn
 
 import torch
 
 from counterpoint.encoders.pretrained import load_tokenizer
-from counterpoint.errors import CounterpointError, UsageError
-from counterpoint.metrics.submission import Submission
+from counterpoint.errors import CounterpointError
 from counterpoint.metrics.tables import Evaluated, measured
 from counterpoint.progress import Progress, silent
 from counterpoint.sentences.batches import TrainingBatches
+from counterpoint.sentences.data.formats import FORMATS
 from counterpoint.sentences.data.layout import all_files, find
 from counterpoint.sentences.data.prepare import COUNTED, SHAPING
 from counterpoint.sentences.data.prepare import prepare as prepare_files
@@ -22,26 +21,12 @@ from counterpoint.sentences.model import SentenceModel, fresh, saved
 from counterpoint.sentences.recipe import SentencesRecipe
 from counterpoint.sentences.submit import write_submission
 from counterpoint.storage.files import read_json, write_json
-from counterpoint.storage.prepared import is_store, opened_or_made
+from counterpoint.storage.prepared import Prepared, is_store, opened_or_made
 from counterpoint.training.checkpoint import load_weights, save_weights
-from counterpoint.workload import Trainee
-
-recipe_type = SentencesRecipe
-
-ANSWERS_ALONE = True
-"""What a model answers is in the sentences it is given: it needs its folder and no store."""
+from counterpoint.workload import Capabilities, Preparation, Submission, Trainee, Workload
 
 
-def prepare(
-    data: Path,
-    recipe: SentencesRecipe,
-    *,
-    format_name: str | None,
-    out: Path | None,
-    on_bad_row: Literal["stop", "skip"],
-    progress: Progress,
-    model: Path | None = None,
-) -> Store:
+def prepare(data: Path, recipe: SentencesRecipe, preparation: Preparation) -> Prepared[Store]:
     """Return the prepared store of ``data``, made on first use.
 
     A trained ``model`` brings its own tokenizer, so that the encoder it began with need not be there, and
@@ -51,14 +36,15 @@ def prepare(
     section = recipe.encoder
     tokenizer = (
         load_tokenizer(section.name, section.revision)
-        if model is None
-        else load_tokenizer(str(model / "encoder"))
+        if preparation.model is None
+        else load_tokenizer(str(preparation.model / "encoder"))
     )
     if is_store(data):
         store = Store(data)
-        store.require(recipe, tokenizer, trained=model is not None)
-        return store
-    files = find(data, recipe, format_name, trained=model is not None)
+        store.require(recipe, tokenizer, trained=preparation.model is not None)
+        return Prepared(store, fresh=False)
+    form = FORMATS.named(preparation.format or "sentences")
+    files = find(data, recipe, form=form, trained=preparation.model is not None)
     settings = recipe.data.model_dump(include=set(SHAPING))
     tasks = {
         name: recipe.task[name].model_dump(include={"texts", "label", "classes", "scores"}) for name in files
@@ -66,11 +52,18 @@ def prepare(
     return opened_or_made(
         data,
         all_files(files),
-        [FORMAT, COUNTED, tokenizer.fingerprint, settings, tasks, on_bad_row],
-        out,
+        [FORMAT, COUNTED, tokenizer.fingerprint, settings, tasks, preparation.on_bad_row],
+        preparation.out,
         opened=Store,
         made=lambda place: prepare_files(
-            files, place, tokenizer, recipe.data, recipe.task, on_bad_row=on_bad_row, progress=progress
+            files,
+            place,
+            tokenizer,
+            recipe.data,
+            recipe.task,
+            form=form,
+            on_bad_row=preparation.on_bad_row,
+            progress=preparation.progress,
         ),
     )
 
@@ -118,7 +111,7 @@ def save_model(model: SentenceModel, recipe: SentencesRecipe, folder: Path) -> N
     write_json(folder / "model.json", {"tasks": model.tasks, "encoder": model.encoder.description()})
 
 
-def load(folder: Path, recipe: SentencesRecipe, store: Store | None) -> SentenceModel:
+def load(folder: Path, recipe: SentencesRecipe, store: Store | None = None) -> SentenceModel:
     """Return the model in ``folder``, ready to answer; only a base under adapters is looked up elsewhere.
 
     The ``store`` is of no use here: sentences have no numbers that it would take over.
@@ -141,7 +134,7 @@ def evaluate(
     return evaluate_answers(model, recipe, store, split, progress=progress)
 
 
-def submit(
+def _submit(
     model: SentenceModel,
     recipe: SentencesRecipe,
     store: Store,
@@ -153,15 +146,25 @@ def submit(
     return write_submission(model, recipe, store, split, out, progress)
 
 
-def export(model: SentenceModel, recipe: SentencesRecipe, store: Store, out: Path) -> NoReturn:
-    """Refuse: a text encoder and its tokenizer do not fit into one file of operators."""
-    raise UsageError(
-        "only models of the feedback workload can be exported; counterpoint embed RUN FILE writes vectors."
-    )
-
-
-def recommender(
-    model: SentenceModel, recipe: SentencesRecipe, store: Store | None, folder: Path
-) -> SentenceEncoder:
+def _encoder(folder: Path, recipe: SentencesRecipe) -> SentenceEncoder:
     """Return what makes vectors, similarities and answers of any sentences."""
-    return SentenceEncoder(model, recipe, load_tokenizer(str(folder / "encoder")))
+    return SentenceEncoder(load(folder, recipe), recipe, load_tokenizer(str(folder / "encoder")))
+
+
+def _finds(data: Path) -> bool:
+    """Return that nothing tells files of sentences: it is the recipe that names them."""
+    return False
+
+
+WORKLOAD = Workload(
+    name="sentences",
+    recipe_type=SentencesRecipe,
+    formats=FORMATS,
+    example="minbert-final",
+    finds=_finds,
+    prepare=prepare,
+    trainee=trainee,
+    load=load,
+    evaluate=evaluate,
+    capabilities=Capabilities(submit=_submit, embed=_encoder),
+)

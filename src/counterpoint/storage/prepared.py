@@ -1,8 +1,9 @@
 """The prepared stores of all workloads: found or made, opened, refused to a recipe that they do not fit."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import polars as pl
@@ -11,7 +12,16 @@ from jaxtyping import Shaped
 from counterpoint.errors import CounterpointError, UsageError, nearest, on_one_line
 from counterpoint.storage.files import cached_store, read_json
 
-Prepared = TypeVar("Prepared")
+Opened = TypeVar("Opened")
+Of = TypeVar("Of", covariant=True)
+
+
+@dataclass(frozen=True)
+class Prepared(Generic[Of]):
+    """A store, and whether it was made just now or stood there already."""
+
+    store: Of
+    fresh: bool
 
 
 def is_store(data: Path) -> bool:
@@ -25,9 +35,9 @@ def opened_or_made(
     shaped_by: Any,
     out: Path | None,
     *,
-    opened: Callable[[Path], Prepared],
-    made: Callable[[Path], Prepared],
-) -> Prepared:
+    opened: Callable[[Path], Opened],
+    made: Callable[[Path], Opened],
+) -> Prepared[Opened]:
     """Return the store of raw files: made at ``out``, or without it kept in the cache from its first use on.
 
     Args:
@@ -38,10 +48,9 @@ def opened_or_made(
         opened: opens a store.
         made: prepares a new one.
     """
-    if out is not None:
-        return made(out)
-    place = cached_store(data, files, shaped_by)
-    return opened(place) if place.exists() else made(place)
+    place = out if out is not None else cached_store(data, files, shaped_by)
+    fresh = out is not None or not place.exists()
+    return Prepared(made(place) if fresh else opened(place), fresh)
 
 
 def read_manifest(store: Path, workload: str, version: int) -> dict[str, Any]:
@@ -58,8 +67,7 @@ def read_manifest(store: Path, workload: str, version: int) -> dict[str, Any]:
     if not is_store(store):
         raise CounterpointError(f"{store}: not a prepared store; run counterpoint prepare first.")
     manifest: dict[str, Any] = read_json(store / "manifest.json")
-    # The first stores were all of news, and did not say so.
-    made_for = manifest.get("workload", "news")
+    made_for = manifest.get("workload")
     if made_for != workload:
         raise CounterpointError(
             f"{store}: a prepared store of the workload {made_for!r}, the recipe is of {workload!r}; choose "

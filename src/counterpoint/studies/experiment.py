@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from counterpoint import api, workload
 from counterpoint.comparison.compare import compare_groups
@@ -23,6 +23,7 @@ from counterpoint.runs.folder import Run, data_difference, recipe_difference
 from counterpoint.runs.recipe import Recipe
 from counterpoint.runs.records import Group, read_run
 from counterpoint.storage.files import new_file, read_json, write_json
+from counterpoint.workload import OnBadRow, Preparation
 
 _TEXTS = frozenset({"summary", "tune"})  # keys of a recipe that no result depends on
 
@@ -102,7 +103,7 @@ def compare(
     metric: str | None = None,
     out: str | Path = "runs/compare",
     format: str | None = None,  # noqa: A002  # the command's own word
-    on_bad_row: Literal["stop", "skip"] = "stop",
+    on_bad_row: OnBadRow = "stop",
     progress: Progress = silent,
 ) -> Experiment:
     """Train, evaluate and compare recipes with several seeds; what is there already is kept.
@@ -268,14 +269,12 @@ def _store(
     recipe: Recipe,
     data: str | Path,
     format_name: str | None,
-    on_bad_row: Literal["stop", "skip"],
+    on_bad_row: OnBadRow,
     progress: Progress,
 ) -> workload.Store:
     """Return the prepared store of the data for a recipe."""
-    store: workload.Store = workload.prepare(
-        Path(data), recipe, format_name=format_name, out=None, on_bad_row=on_bad_row, progress=progress
-    )
-    return store
+    preparation = Preparation(format_name, on_bad_row=on_bad_row, progress=progress)
+    return workload.prepare(Path(data), recipe, preparation).store
 
 
 def _refuse_another(folder: Path, recipe: Recipe, manifest: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from counterpoint import api, workload
 from counterpoint.errors import CounterpointError, UsageError
@@ -17,6 +17,7 @@ from counterpoint.runs import recipe as recipes
 from counterpoint.runs.folder import Run, data_difference, recipe_difference
 from counterpoint.runs.recipe import Range, Recipe
 from counterpoint.storage.files import new_file
+from counterpoint.workload import OnBadRow, Preparation
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -54,7 +55,7 @@ def tune(
     seed: int = 0,
     out: str | Path | None = None,
     format: str | None = None,  # noqa: A002  # the command's own word
-    on_bad_row: Literal["stop", "skip"] = "stop",
+    on_bad_row: OnBadRow = "stop",
     progress: Progress = silent,
 ) -> Tuned:
     """Search the ranges of a recipe's ``[tune]`` section for the best validation metric.
@@ -86,9 +87,8 @@ def tune(
     resolved = api.read_recipe(recipe, settings)
     _refuse_impossible(recipe, resolved, settings)
     folder = Path(out) if out is not None else Path("runs") / f"tune-{resolved.name}"
-    store: workload.Store = workload.prepare(
-        Path(data), resolved, format_name=format, out=None, on_bad_row=on_bad_row, progress=progress
-    )
+    preparation = Preparation(format, on_bad_row=on_bad_row, progress=progress)
+    store = workload.prepare(Path(data), resolved, preparation).store
     study = _study(optuna, folder, resolved, store.manifest)
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
     combinations = _combinations(resolved, seed)

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from counterpoint.behaviors.data import ijcai15, interactions, userbehavior
+from counterpoint.behaviors.data.formats import ijcai15, interactions, userbehavior
 from counterpoint.errors import BadRowError, CounterpointError
 from counterpoint.progress import silent
 from counterpoint.storage import rows

@@ -149,7 +149,7 @@ def test_blocks_and_pieces_of_any_size_give_the_same_rows(raw, prepared, monkeyp
     whole = prepared(raw, name="whole")
     assert sum(whole.manifest["splits"].values()) == 400
     monkeypatch.setattr("counterpoint.storage.rows.BLOCK_BYTES", 600)
-    monkeypatch.setattr("counterpoint.feedback.data.aliccp_raw.JOINED_IDS", 3)
+    monkeypatch.setattr("counterpoint.feedback.data.formats.aliccp_raw.JOINED_IDS", 3)
     parts = prepared(raw, name="parts")
     assert {key for key in whole.manifest if whole.manifest[key] != parts.manifest[key]} == set()
     for split in ("train", "validation", "test"):

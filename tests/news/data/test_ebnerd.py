@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from counterpoint.errors import BadRowError, CounterpointError, UsageError
 from counterpoint.news.baselines import UNKNOWN_TIME
-from counterpoint.news.data import ebnerd
-from counterpoint.news.data.ebnerd import LEAKING, refuse_leaking
+from counterpoint.news.data.formats import ebnerd
 from counterpoint.news.data.impressions import ImpressionWriter
 from counterpoint.news.data.layout import find
 from counterpoint.news.data.store import UNKNOWN
+from counterpoint.news.leaking import LEAKING, refuse_leaking
 from counterpoint.storage.files import write_json
 
 from .bundles import (

@@ -5,11 +5,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from counterpoint.behaviors.data import ijcai15, interactions, userbehavior
-from counterpoint.behaviors.data.rows import Format
-from counterpoint.errors import NoDataError, UsageError, nearest
-
-FORMATS: dict[str, Format] = {"interactions": interactions, "userbehavior": userbehavior, "ijcai15": ijcai15}
+from counterpoint.behaviors.data.formats import FORMATS, Format
+from counterpoint.errors import NoDataError, UsageError
 
 
 @dataclass(frozen=True)
@@ -18,22 +15,17 @@ class Source:
 
     Attributes:
         data: the folder or the file that was named.
-        format: what ``--format`` calls the log's form.
+        format: the log's form.
         log: the file of interactions.
         validation: a file of pairs that validate, if the data brings one.
         test: a file of pairs that test, if the data brings one.
     """
 
     data: Path
-    format: str
+    format: Format
     log: Path
     validation: Path | None = None
     test: Path | None = None
-
-    @property
-    def reader(self) -> Format:
-        """What reads the log."""
-        return FORMATS[self.format]
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -51,28 +43,22 @@ def find(data: Path, format_name: str | None = None) -> Source:
     Raises:
         UsageError: nothing readable is there, more than one log is, or the format is unknown.
     """
-    if format_name is not None and format_name not in FORMATS:
-        raise UsageError(
-            f"--format {format_name}: unknown{nearest(format_name, FORMATS)}; known: {', '.join(FORMATS)}."
-        )
     if data.is_file():
         return Source(data, _format_of(data, format_name), data)
     if not data.is_dir():
         raise UsageError(f"{data}: no such file or folder; give the one that holds the log.")
-    found = {
-        name: _matching(data, entry.patterns)
-        for name, entry in FORMATS.items()
-        if format_name in (None, name)
-    }
-    logs = found.get("interactions") or [file for files in found.values() for file in files]
+    asked = FORMATS.asked(format_name)
+    found = {entry: files for entry in asked if (files := _matching(data, entry.patterns))}
+    own = {entry: files for entry, files in found.items() if entry.own}
+    logs = [(entry, file) for entry, files in (own or found).items() for file in files]
     if not logs:
-        wanted = ", or ".join(", ".join(FORMATS[name].patterns) for name in found)
+        wanted = ", or ".join(", ".join(entry.patterns) for entry in asked)
         raise NoDataError(f"{data}: no log found, looked for {wanted}.")
-    log = _only(data, logs, "logs")
-    chosen = next(name for name, files in found.items() if log in files)
-    if chosen != "interactions":
+    log = _only(data, [file for _, file in logs], "logs")
+    chosen = logs[0][0]
+    if not chosen.own:
         return Source(data, chosen, log)
-    validation, test = _held_out(data, "validation"), _held_out(data, "test")
+    validation, test = (_held_out(data, split, chosen) for split in ("validation", "test"))
     if validation is not None and test is None:
         raise UsageError(
             f"{validation}: pairs that validate, but no test* beside them; add those that test, or remove it."
@@ -80,23 +66,25 @@ def find(data: Path, format_name: str | None = None) -> Source:
     return Source(data, chosen, log, validation, test)
 
 
-def _format_of(file: Path, format_name: str | None) -> str:
+def _format_of(file: Path, format_name: str | None) -> Format:
     """Return the format of one file, by its name unless it is given."""
-    fitting = (name for name, entry in FORMATS.items() if _fits(file, entry.patterns))
-    chosen = format_name or next(fitting, None)
-    if chosen is None:
-        wanted = ", ".join(pattern for entry in FORMATS.values() for pattern in entry.patterns)
-        raise UsageError(f"{file}: its name tells no format ({wanted}); add --format {'|'.join(FORMATS)}.")
-    if chosen == "interactions" and file.suffix not in interactions.SUFFIXES:
+    asked = FORMATS.asked(format_name)
+    fitting = asked if format_name else [entry for entry in asked if _fits(file, entry.patterns)]
+    if not fitting:
+        wanted = ", ".join(pattern for entry in asked for pattern in entry.patterns)
         raise UsageError(
-            f"{file}: interactions are read from {', '.join(interactions.SUFFIXES)}; convert it."
+            f"{file}: its name tells no format ({wanted}); say which it is: {', '.join(FORMATS.names)}."
         )
+    # A name that fits several is one's own log: it goes before raw files.
+    chosen = next((entry for entry in fitting if entry.own), fitting[0])
+    if chosen.suffixes and file.suffix not in chosen.suffixes:
+        raise UsageError(f"{file}: {chosen.name} are read from {', '.join(chosen.suffixes)}; convert it.")
     return chosen
 
 
-def _held_out(folder: Path, split: str) -> Path | None:
+def _held_out(folder: Path, split: str, form: Format) -> Path | None:
     """Return the one file of a split's pairs, if there is any."""
-    files = _matching(folder, [f"{split}*{suffix}" for suffix in interactions.SUFFIXES])
+    files = _matching(folder, [f"{split}*{suffix}" for suffix in form.suffixes])
     return _only(folder, files, f"files of {split} pairs") if files else None
 
 

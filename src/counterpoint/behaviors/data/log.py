@@ -7,8 +7,8 @@ from pathlib import Path
 
 import polars as pl
 
+from counterpoint.behaviors.data.formats import OUTSIDE, SYNONYMS
 from counterpoint.behaviors.data.layout import Source
-from counterpoint.behaviors.data.rows import OUTSIDE, SYNONYMS
 from counterpoint.errors import UsageError, nearest
 from counterpoint.progress import Progress
 from counterpoint.storage.rows import BadRows
@@ -64,7 +64,7 @@ def read_log(
     log = Log({task: [] for task in tasks})
     order = _TimeOrder()
     others: Counter[str] = Counter()
-    for number, block in enumerate(source.reader.rows(source.log, bad, counts, progress)):
+    for number, block in enumerate(source.format.rows(source.log, bad, counts, progress)):
         counts["rows read"] += len(block)
         if "time" in block.columns:
             log.timed = True

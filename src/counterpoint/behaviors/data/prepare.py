@@ -10,12 +10,11 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from counterpoint.behaviors.data import interactions
 from counterpoint.behaviors.data.fingerprints import fingerprint, id_keys
+from counterpoint.behaviors.data.formats import OUTSIDE, interactions
 from counterpoint.behaviors.data.layout import Source
 from counterpoint.behaviors.data.log import Log, read_log
 from counterpoint.behaviors.data.pairs import UNTRAINED, Pairs, distinct_pairs, held_out_keys
-from counterpoint.behaviors.data.rows import OUTSIDE
 from counterpoint.behaviors.data.splits import Cut, Keys, as_given, at_random, by_time, minus
 from counterpoint.behaviors.data.store import FORMAT, Interactions, Store, array_stem
 from counterpoint.behaviors.recipe import Data
@@ -72,7 +71,7 @@ def prepare(
             {
                 "workload": "behaviors",
                 "format": FORMAT,
-                "source": {"format": source.format, "files": [str(file) for file in source.files]},
+                "source": {"format": source.format.name, "files": [str(file) for file in source.files]},
                 "target": tasks[0],
                 "behaviours": tasks,
                 "settings": {name: getattr(settings, name) for name in cut.shaped_by},

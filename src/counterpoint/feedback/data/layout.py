@@ -1,40 +1,12 @@
 """Finding the files of a raw log, in a folder or named themselves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from counterpoint.errors import NoDataError, UsageError, nearest
-from counterpoint.feedback.data import (
-    aliccp,
-    aliccp_paddlerec,
-    aliccp_raw,
-    aliexpress,
-    byterec,
-    census,
-    kuairand,
-    simulated,
-    table,
-    wechat,
-)
-from counterpoint.feedback.data.formats import Format, Joined
-
-FORMATS: Mapping[str, Format] = {
-    module.FORMAT.name: module.FORMAT
-    for module in (
-        wechat,
-        kuairand,
-        aliexpress,
-        aliccp,
-        aliccp_paddlerec,
-        aliccp_raw,
-        census,
-        byterec,
-        simulated,
-        table,
-    )
-}
+from counterpoint.errors import NoDataError, UsageError
+from counterpoint.feedback.data.formats import FORMATS, Format, Joined, table
 
 
 @dataclass(frozen=True)
@@ -74,17 +46,13 @@ def find(data: Path, format_name: str | None = None) -> Source:
     Raises:
         UsageError: nothing readable is there, logs of more than one format are, or the format is unknown.
     """
-    if format_name is not None and format_name not in FORMATS:
-        raise UsageError(
-            f"--format {format_name}: unknown{nearest(format_name, FORMATS)}; known: {', '.join(FORMATS)}."
-        )
+    asked = FORMATS.asked(format_name)
     if data.is_file():
-        chosen = FORMATS[format_name] if format_name else _format_of(data)
+        chosen = asked[0] if format_name else _format_of(data)
         _require_partners(chosen, (data,))
         return Source(data, chosen, (data,), joined=_joined(data.parent, chosen))
     if not data.is_dir():
         raise UsageError(f"{data}: no such file or folder; give the one that holds the log.")
-    asked = [FORMATS[format_name]] if format_name else list(FORMATS.values())
     found = [entry for entry in asked if _matching(data, entry.patterns)]
     if format_name and not found:
         found = [entry for entry in map(_plainly_named, asked) if _matching(data, entry.patterns)]
@@ -93,7 +61,7 @@ def find(data: Path, format_name: str | None = None) -> Source:
         raise NoDataError(f"{data}: no log found, looked for {wanted}.")
     if len(found) > 1:
         names = ", ".join(entry.name for entry in found)
-        raise UsageError(f"{data}: logs of several formats ({names}); add --format, or name one file.")
+        raise UsageError(f"{data}: logs of several formats ({names}); say which is meant, or name one file.")
     (chosen,) = found
     validation, test = _matching(data, chosen.validation), _matching(data, chosen.test)
     if validation and not test:
@@ -129,12 +97,12 @@ def _require_partners(entry: Format, files: Sequence[Path]) -> None:
 
 def _format_of(file: Path) -> Format:
     """Return the format of one file by its name."""
-    for entry in FORMATS.values():
+    for entry in FORMATS:
         if _fits(file, (*entry.patterns, *entry.validation, *entry.test)):
             return entry
     if file.suffix in table.SUFFIXES:
         return table.FORMAT
-    raise UsageError(f"{file}: its name tells no format; add --format {'|'.join(FORMATS)}.")
+    raise UsageError(f"{file}: its name tells no format; say which it is: {', '.join(FORMATS.names)}.")
 
 
 def _joined(folder: Path, chosen: Format) -> tuple[tuple[Joined, Path], ...]:

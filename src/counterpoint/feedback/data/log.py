@@ -9,9 +9,9 @@ import polars as pl
 
 from counterpoint.errors import CounterpointError
 from counterpoint.feedback.data.formats import Format, Joined
+from counterpoint.feedback.data.formats.table import JSON
 from counterpoint.feedback.data.layout import Source
 from counterpoint.feedback.data.plan import Plan, columns_of, separator_of
-from counterpoint.feedback.data.table import JSON
 from counterpoint.progress import Progress
 from counterpoint.storage.rows import BadRows, Check, drop_bad, parquet_blocks
 from counterpoint.storage.text_tables import JSON_LIST, csv_blocks, json_blocks, said

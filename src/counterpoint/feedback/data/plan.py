@@ -6,9 +6,9 @@ from pathlib import Path
 
 from counterpoint.errors import CounterpointError, UsageError, nearest
 from counterpoint.feedback.data.formats import Chosen, Format
+from counterpoint.feedback.data.formats.table import JSON
 from counterpoint.feedback.data.layout import Source
 from counterpoint.feedback.data.rules import Rule, parse
-from counterpoint.feedback.data.table import JSON
 from counterpoint.feedback.recipe import FeedbackRecipe
 from counterpoint.storage.rows import parquet_schema
 from counterpoint.storage.text_tables import csv_header, json_columns

@@ -5,11 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from counterpoint.errors import NoDataError, UsageError, nearest
-from counterpoint.news.data import ebnerd, logs, mind
-from counterpoint.news.data.rows import Format
-
-FORMATS: dict[str, Format] = {"mind": mind, "logs": logs, "ebnerd": ebnerd}
+from counterpoint.errors import NoDataError, UsageError
+from counterpoint.news.data.formats import FORMATS, Format
 
 Role = Literal["train", "dev", "test", "all"]
 
@@ -67,11 +64,7 @@ def find(folder: Path, format_name: str | None = None) -> Source:
     """
     if not folder.is_dir():
         raise NoDataError(f"{folder}: no such folder; give the folder that holds the data.")
-    if format_name is not None and format_name not in FORMATS:
-        raise UsageError(
-            f"--format {format_name}: unknown{nearest(format_name, FORMATS)}; known: {', '.join(FORMATS)}."
-        )
-    formats = [FORMATS[format_name]] if format_name else list(FORMATS.values())
+    formats = FORMATS.asked(format_name)
     for candidate in formats:
         parts = _parts(folder, candidate)
         if parts:

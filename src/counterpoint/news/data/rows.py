@@ -1,13 +1,6 @@
 """What every reader of raw news logs hands on."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Protocol
-
 import polars as pl
-
-from counterpoint.progress import Progress
-from counterpoint.storage.rows import BadRows
 
 ARTICLE_SCHEMA: dict[str, pl.DataType] = {
     "line": pl.Int64(),
@@ -60,43 +53,6 @@ HISTORY_SCHEMA = {
 
 HISTORY_VALUES = ("read_time", "scroll")
 """What may be known of the clicks of a history: columns ``history_read_time`` and ``history_scroll``."""
-
-
-class Format(Protocol):
-    """A raw format: one module each.
-
-    Attributes:
-        name: what ``--format`` calls it.
-        article_files: possible names of the file of articles, best first.
-        impression_files: possible names of the file of impressions, best first.
-        history_file: name of the file beside it where each reader's history stands, if that is so.
-        day_begins: the hour of the day at which the publisher cut the data into days.
-        without_articles: what to do where the articles are missing.
-    """
-
-    name: str
-    article_files: tuple[str, ...]
-    impression_files: tuple[str, ...]
-    day_begins: int
-    without_articles: str
-
-    @property
-    def history_file(self) -> str | None: ...  # noqa: D102
-
-    @property
-    def histories(self) -> Callable[[Path, BadRows, Progress], Iterator[pl.DataFrame]] | None:
-        """Yield blocks of `HISTORY_SCHEMA` from the file of histories, where there is one."""
-        ...
-
-    def articles(self, file: Path, bad: BadRows, progress: Progress) -> Iterator[pl.DataFrame]:
-        """Yield blocks of `ARTICLE_SCHEMA`."""
-        ...
-
-    def impressions(
-        self, file: Path, bad: BadRows, progress: Progress, *, labelled: bool
-    ) -> Iterator[pl.DataFrame]:
-        """Yield blocks of `IMPRESSION_SCHEMA`; where ``labelled``, a candidate without its label is bad."""
-        ...
 
 
 def in_schema(rows: pl.DataFrame, schema: dict[str, pl.DataType]) -> pl.DataFrame:

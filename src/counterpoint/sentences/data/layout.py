@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from counterpoint.errors import UsageError
+from counterpoint.errors import NoDataError, UsageError
+from counterpoint.sentences.data.formats import Format, sentences
 from counterpoint.sentences.recipe import SentencesRecipe, Task
-
-SUFFIXES = (".csv", ".tsv", ".jsonl")
 
 
 @dataclass(frozen=True)
@@ -26,37 +25,35 @@ class Files:
 
 
 def find(
-    data: Path, recipe: SentencesRecipe, format_name: str | None = None, *, trained: bool = False
+    data: Path, recipe: SentencesRecipe, *, form: Format = sentences.FORMAT, trained: bool = False
 ) -> dict[str, Files]:
     """Return the files of each task of a recipe, by name and in alphabetical order.
 
     Args:
         data: the folder.
         recipe: whose tasks.
-        format_name: none: sentences have one format alone.
+        form: of the files.
         trained: there is a model already, so that no task needs training files; one without any file is left
             out.
 
     Raises:
-        UsageError: ``data`` is no folder, a task has no training file or several to test on, no task has any
-            file, or a format is asked for.
+        UsageError: ``data`` is no folder, a task has no training file or several to test on, or no task has
+            any file.
     """
-    if format_name is not None:
-        raise UsageError(
-            f"--format {format_name}: sentences are read as CSV, TSV or JSON lines, by the files' names; "
-            "leave it out."
-        )
     if not data.is_dir():
-        raise UsageError(f"{data}: no such folder; give the one that holds the tasks' files.")
-    found = {name: _files(data, name, recipe.task[name], trained=trained) for name in sorted(recipe.tasks)}
+        raise NoDataError(f"{data}: no such folder; give the one that holds the tasks' files.")
+    found = {
+        name: _files(data, name, recipe.task[name], form, trained=trained) for name in sorted(recipe.tasks)
+    }
     some = {name: files for name, files in found.items() if all_files({name: files})}
     if not some:
         tasks = [recipe.task[name] for name in found]
         patterns = ", ".join(
             pattern for task in tasks for pattern in (task.train, task.test, task.unlabelled)
         )
-        raise UsageError(
-            f"{data}: no file of any task, looked for {patterns} ({', '.join(SUFFIXES)}); bring one of them."
+        raise NoDataError(
+            f"{data}: no file of any task, looked for {patterns} ({', '.join(form.suffixes)}); "
+            "bring one of them."
         )
     return some
 
@@ -66,28 +63,28 @@ def all_files(found: Mapping[str, Files]) -> list[Path]:
     return [file for files in found.values() for file in (*files.train, *files.test, *files.unlabelled)]
 
 
-def _files(data: Path, name: str, task: Task, *, trained: bool) -> Files:
-    train = _matching(data, task.train)
+def _files(data: Path, name: str, task: Task, form: Format, *, trained: bool) -> Files:
+    train = _matching(data, task.train, form)
     if not train and not trained:
-        raise UsageError(
+        raise NoDataError(
             f"{data}: no training file of the task {name!r}, looked for {task.train} "
-            f"({', '.join(SUFFIXES)}); bring one, set task.{name}.train or leave the task out of tasks."
+            f"({', '.join(form.suffixes)}); bring one, set task.{name}.train or leave the task out of tasks."
         )
-    return Files(train, _only(data, task.test), _only(data, task.unlabelled))
+    return Files(train, _only(data, task.test, form), _only(data, task.unlabelled, form))
 
 
-def _only(data: Path, pattern: str) -> list[Path]:
+def _only(data: Path, pattern: str, form: Format) -> list[Path]:
     """Return the one file of a pattern, if there is any."""
-    found = _matching(data, pattern)
+    found = _matching(data, pattern, form)
     if len(found) > 1:
         names = ", ".join(file.name for file in found)
         raise UsageError(f"{data}: {len(found)} files fit {pattern} ({names}); keep one of them there.")
     return found
 
 
-def _matching(data: Path, pattern: str) -> list[Path]:
+def _matching(data: Path, pattern: str, form: Format) -> list[Path]:
     """Return the files of a pattern that can be read; its folder may be a whole path."""
     place = data / pattern
     return sorted(
-        file for file in place.parent.glob(place.name) if file.is_file() and file.suffix in SUFFIXES
+        file for file in place.parent.glob(place.name) if file.is_file() and file.suffix in form.suffixes
     )

@@ -14,8 +14,9 @@ from jaxtyping import Bool
 from counterpoint.encoders.tokens import Tokenizer, encode
 from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.progress import Progress, silent
+from counterpoint.sentences.data.formats import Format, sentences
 from counterpoint.sentences.data.layout import Files, all_files
-from counterpoint.sentences.data.rows import no_rows, read_rows
+from counterpoint.sentences.data.rows import no_rows
 from counterpoint.sentences.data.store import FORMAT, SPLITS, Store, shape_of, table_name
 from counterpoint.sentences.recipe import Data, Task
 from counterpoint.storage.arrays import RaggedArray
@@ -39,6 +40,7 @@ def prepare(
     settings: Data,
     tasks: Mapping[str, Task],
     *,
+    form: Format = sentences.FORMAT,
     on_bad_row: Literal["stop", "skip"] = "stop",
     progress: Progress = silent,
 ) -> Store:
@@ -53,6 +55,7 @@ def prepare(
         tokenizer: the encoder's.
         settings: where sentences are cut, and what becomes validation.
         tasks: what the rows hold.
+        form: the format of the files.
         on_bad_row: stop at the first malformed row, or set them all aside in ``bad_rows.jsonl``.
         progress: told how far the work is.
 
@@ -65,17 +68,17 @@ def prepare(
     with new_store(out) as folder:
         bad = BadRows(on_bad_row, folder / "bad_rows.jsonl")
         splits = {
-            name: _divided(name, of_task, tasks[name], settings, bad, counts, progress)
+            name: _divided(name, of_task, form, tasks[name], settings, bad, counts, progress)
             for name, of_task in files.items()
         }
-        sentences = _distinct(splits)
-        counts["distinct sentences"] = len(sentences)
-        pl.DataFrame({"text": sentences}).write_parquet(folder / "sentences.parquet")
-        cut = _tokenise(folder, sentences, tokenizer, settings.max_tokens, progress)
+        texts = _distinct(splits)
+        counts["distinct sentences"] = len(texts)
+        pl.DataFrame({"text": texts}).write_parquet(folder / "sentences.parquet")
+        cut = _tokenise(folder, texts, tokenizer, settings.max_tokens, progress)
         counts["sentences cut"] = int(cut.sum())
         for number, (name, of_splits) in enumerate(splits.items()):
             for split, rows in of_splits.items():
-                numbered = _numbered(rows, sentences)
+                numbered = _numbered(rows, texts)
                 numbered.write_parquet(folder / f"{table_name(number, split)}.parquet")
                 sides = numbered.select(pl.col("^(first|second)$")).to_numpy()
                 _count(counts, f"{split} rows of {name} cut", int(cut[sides].any(axis=1).sum()))
@@ -85,7 +88,7 @@ def prepare(
             {
                 "workload": "sentences",
                 "format": FORMAT,
-                "source": {"format": "sentences", "files": [str(file) for file in all_files(files)]},
+                "source": {"format": form.name, "files": [str(file) for file in all_files(files)]},
                 "tokenizer": {
                     "name": tokenizer.name,
                     "fingerprint": tokenizer.fingerprint,
@@ -110,6 +113,7 @@ def prepare(
 def _divided(
     name: str,
     files: Files,
+    form: Format,
     task: Task,
     settings: Data,
     bad: BadRows,
@@ -120,7 +124,7 @@ def _divided(
     found: dict[str, pl.DataFrame] = {}
     for split, paths in (("train", files.train), ("test", files.test), ("unlabelled", files.unlabelled)):
         known, before = split != "unlabelled", bad.count
-        read = [read_rows(file, task, labelled=known, bad=bad, progress=progress) for file in paths]
+        read = [form.rows(file, task, labelled=known, bad=bad, progress=progress) for file in paths]
         found[split] = pl.concat([no_rows(task, labelled=known), *read])
         _count(counts, f"{split} rows of {name} set aside", bad.count - before)
     whole = found["train"]

@@ -7,7 +7,6 @@ import polars as pl
 
 from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.progress import Progress, silent
-from counterpoint.sentences.data.layout import SUFFIXES
 from counterpoint.sentences.recipe import Task
 from counterpoint.storage.rows import BadRows, Check, drop_bad, line_blocks, opened
 from counterpoint.storage.text_tables import csv_blocks, csv_header, json_blocks, json_columns
@@ -15,6 +14,7 @@ from counterpoint.storage.text_tables import csv_blocks, csv_header, json_blocks
 _Blocks = Iterator[pl.DataFrame]
 
 ID = "id"
+SUFFIXES = (".csv", ".tsv", ".jsonl")
 
 
 def read_rows(file: Path, task: Task, *, labelled: bool, bad: BadRows, progress: Progress) -> pl.DataFrame:

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Int
 
-from counterpoint.feedback.data.simulated import LABEL, TRUTH
+from counterpoint.feedback.data.formats.simulated import LABEL, TRUTH
 from counterpoint.progress import Progress, silent
 from counterpoint.simulation.views.law import (
     DEVICES,

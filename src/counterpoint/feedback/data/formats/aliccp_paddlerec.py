@@ -45,6 +45,7 @@ def _read(
 
 FORMAT = Format(
     name="aliccp-paddlerec",
+    summary="Ali-CCP as PaddleRec shares it",
     patterns=("*aliccp*train*.txt", "*aliccp*small*.txt"),
     columns=features.columns,
     labels=features.labels,

@@ -31,6 +31,7 @@ def _labels(columns: Sequence[str]) -> Mapping[str, str]:
 
 FORMAT = Format(
     name="census",
+    summary="Census-Income, split into train and test",
     patterns=("census_income*train*.csv",),
     columns=_columns,
     labels=_labels,

@@ -22,6 +22,7 @@ def _labels(columns: Sequence[str]) -> Mapping[str, str]:
 
 FORMAT = Format(
     name="aliccp",
+    summary="Ali-CCP as a table, a column for each field",
     patterns=("ali_ccp*train*.csv",),
     columns=_columns,
     labels=_labels,

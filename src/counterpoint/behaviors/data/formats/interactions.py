@@ -12,18 +12,13 @@ from pathlib import Path
 
 import polars as pl
 
-from counterpoint.behaviors.data.rows import SYNONYMS
+from counterpoint.behaviors.data.formats import SYNONYMS, Format
 from counterpoint.errors import CounterpointError
 from counterpoint.progress import Progress
 from counterpoint.storage.rows import BadRows, Check, drop_bad, parquet_blocks, parquet_schema
 from counterpoint.storage.text_tables import csv_blocks, csv_header, json_blocks, json_columns, said
 
 SUFFIXES = (".parquet", ".csv", ".jsonl")
-
-name = "interactions"
-patterns: tuple[str, ...] = tuple(
-    f"{stem}*{suffix}" for stem in ("train", "interactions") for suffix in SUFFIXES
-)
 
 PARQUET_ROWS = 1_000_000
 """Rows of a Parquet file that are read at once."""
@@ -36,7 +31,7 @@ _POINTED = r"^\d+\.0*$"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def rows(file: Path, bad: BadRows, counts: Counter[str], progress: Progress) -> _Blocks:
+def _read_rows(file: Path, bad: BadRows, counts: Counter[str], progress: Progress) -> _Blocks:
     """Yield the rows."""
     clock = _Clock(file)
     for block in _blocks(file, ("user", "item", "behaviour"), ("time",), bad, progress):
@@ -197,3 +192,13 @@ _READERS: dict[
     ".jsonl": (json_columns, json_blocks),
     ".parquet": (_parquet_columns, _parquet),
 }
+
+
+FORMAT = Format(
+    name="interactions",
+    summary="your own: interactions* or train* (.csv, .jsonl, .parquet), with test* if it brings its split",
+    patterns=tuple(f"{stem}*{suffix}" for stem in ("train", "interactions") for suffix in SUFFIXES),
+    rows=_read_rows,
+    suffixes=SUFFIXES,
+    own=True,
+)

@@ -21,6 +21,7 @@ def _labels(columns: Sequence[str]) -> Mapping[str, str]:
 
 FORMAT = Format(
     name="aliexpress",
+    summary="AliExpress search, split into train and test",
     patterns=("aliexpress*train*.csv",),
     columns=_columns,
     labels=_labels,

@@ -10,20 +10,18 @@ from pathlib import Path
 
 import polars as pl
 
+from counterpoint.behaviors.data.formats import Format
 from counterpoint.behaviors.data.rows import one_of, whole_number
 from counterpoint.errors import CounterpointError
 from counterpoint.progress import Progress
 from counterpoint.storage.rows import BadRows, Check, drop_bad
 from counterpoint.storage.text_tables import csv_blocks, csv_header
 
-name = "ijcai15"
-patterns: tuple[str, ...] = ("*user_log*.csv",)
-
 _NEEDED = ("user_id", "item_id", "time_stamp", "action_type")
 _BEHAVIOURS = {"0": "click", "1": "cart", "2": "buy", "3": "favourite"}
 
 
-def rows(file: Path, bad: BadRows, counts: Counter[str], progress: Progress) -> Iterator[pl.DataFrame]:
+def _read_rows(file: Path, bad: BadRows, counts: Counter[str], progress: Progress) -> Iterator[pl.DataFrame]:
     """Yield the rows."""
     header = csv_header(file)
     missing = [column for column in _NEEDED if header.count(column) != 1]
@@ -52,3 +50,11 @@ def rows(file: Path, bad: BadRows, counts: Counter[str], progress: Progress) -> 
             behaviour=pl.col("action_type").replace(_BEHAVIOURS),
             time=pl.col("time_stamp").cast(pl.Int64),
         )
+
+
+FORMAT = Format(
+    name="ijcai15",
+    summary="IJCAI-15 (Tmall): *user_log*.csv with its header",
+    patterns=("*user_log*.csv",),
+    rows=_read_rows,
+)

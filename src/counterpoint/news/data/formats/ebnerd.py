@@ -5,12 +5,13 @@ some of its impressions, all with the same many candidates, only measure what go
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 
-from counterpoint.errors import CounterpointError, UsageError
+from counterpoint.errors import CounterpointError
+from counterpoint.news.data.formats import Format
 from counterpoint.news.data.rows import (
     ARTICLE_SCHEMA,
     HISTORY_SCHEMA,
@@ -20,25 +21,6 @@ from counterpoint.news.data.rows import (
 )
 from counterpoint.progress import Progress
 from counterpoint.storage.rows import BadRows, Check, drop_bad, parquet_blocks, parquet_schema
-
-name = "ebnerd"
-article_files: tuple[str, ...] = ("articles.parquet",)
-impression_files: tuple[str, ...] = ("behaviors.parquet",)
-history_file: str | None = "history.parquet"
-day_begins = 7  # the publisher cut the weeks at 7 in the morning
-without_articles = (
-    "put the articles beside it, use a recipe without texts, or write simulated articles with "
-    "counterpoint simulate ebnerd --like {folder} --out NEW"
-)
-
-LEAKING = {
-    "next_read_time": "it is how long the article of the coming click was read",
-    "next_scroll_percentage": "it is how far the article of the coming click was scrolled",
-    "total_inviews": "it is summed over the whole period, days yet to come included",
-    "total_pageviews": "it is summed over the whole period, days yet to come included",
-    "total_read_time": "it is summed over the whole period, days yet to come included",
-}
-"""Columns that are never read, and why: each tells something of the clicks that are to be predicted."""
 
 _Kind = type[pl.DataType]
 
@@ -60,21 +42,7 @@ _HISTORY: dict[str, _Kind] = {
 _VALUE_COLUMNS = {"read_time_fixed": "history_read_time", "scroll_percentage_fixed": "history_scroll"}
 
 
-def refuse_leaking(names: Iterable[str]) -> None:
-    """Refuse inputs that tell something of the clicks to be predicted.
-
-    Raises:
-        UsageError: one of ``names`` is such a column.
-    """
-    for column in names:
-        if column in LEAKING:
-            raise UsageError(
-                f"{column!r} cannot be an input: {LEAKING[column]}, which nobody knows yet when the articles "
-                "are ranked; leave it out."
-            )
-
-
-def articles(file: Path, bad: BadRows, progress: Progress) -> Iterator[pl.DataFrame]:
+def _read_articles(file: Path, bad: BadRows, progress: Progress) -> Iterator[pl.DataFrame]:
     """Yield the articles of an ``articles.parquet``, block by block."""
     there = parquet_schema(file)
     _check(file, there, {"article_id": pl.Int64, "title": pl.String})
@@ -87,7 +55,9 @@ def articles(file: Path, bad: BadRows, progress: Progress) -> Iterator[pl.DataFr
         yield _articles(file, rows.with_row_index("line", first), bad)
 
 
-def impressions(file: Path, bad: BadRows, progress: Progress, *, labelled: bool) -> Iterator[pl.DataFrame]:
+def _read_impressions(
+    file: Path, bad: BadRows, progress: Progress, *, labelled: bool
+) -> Iterator[pl.DataFrame]:
     """Yield the impressions of a ``behaviors.parquet``, block by block, without their histories.
 
     Where no label is demanded, a file without clicks is read as unlabelled.
@@ -103,7 +73,7 @@ def impressions(file: Path, bad: BadRows, progress: Progress, *, labelled: bool)
             yield _impressions(file, block, bad, told=told)
 
 
-def histories(file: Path, bad: BadRows, progress: Progress) -> Iterator[pl.DataFrame]:
+def _read_histories(file: Path, bad: BadRows, progress: Progress) -> Iterator[pl.DataFrame]:
     """Yield the histories of a ``history.parquet``, block by block, oldest click first."""
     there = parquet_schema(file)
     _check(file, there, _HISTORY)
@@ -315,3 +285,20 @@ def _check(file: Path, there: pl.Schema, needed: dict[str, _Kind]) -> None:
 
 
 _KINDS: dict[_Kind, str] = {pl.List: "lists", pl.Datetime: "times"}
+
+
+FORMAT = Format(
+    name="ebnerd",
+    summary="EB-NeRD: articles.parquet above train/, validation/, test/ with behaviors and history.parquet",
+    article_files=("articles.parquet",),
+    impression_files=("behaviors.parquet",),
+    without_articles=(
+        "put the articles beside it, use a recipe without texts, or write simulated articles with "
+        "counterpoint simulate ebnerd --like {folder} --out NEW"
+    ),
+    articles=_read_articles,
+    impressions=_read_impressions,
+    day_begins=7,  # the publisher cut the weeks at 7 in the morning
+    history_file="history.parquet",
+    histories=_read_histories,
+)

@@ -28,6 +28,7 @@ def _truth(columns: Sequence[str]) -> Mapping[str, str]:
 
 FORMAT = Format(
     name="simulated",
+    summary="what counterpoint simulate feedback writes",
     patterns=("simulated-views*.parquet",),
     columns=_columns,
     labels=_labels,

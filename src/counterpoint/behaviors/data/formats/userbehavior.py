@@ -11,13 +11,11 @@ from pathlib import Path
 
 import polars as pl
 
-from counterpoint.behaviors.data.rows import OUTSIDE, SYNONYMS, one_of, whole_number
+from counterpoint.behaviors.data.formats import OUTSIDE, SYNONYMS, Format
+from counterpoint.behaviors.data.rows import one_of, whole_number
 from counterpoint.progress import Progress
 from counterpoint.storage.rows import BadRows, drop_bad
 from counterpoint.storage.text_tables import csv_blocks
-
-name = "userbehavior"
-patterns: tuple[str, ...] = ("UserBehavior*.csv",)
 
 BEGIN = int(datetime(2017, 11, 24, 16, tzinfo=UTC).timestamp())
 END = int(datetime(2017, 12, 3, 16, tzinfo=UTC).timestamp())
@@ -27,7 +25,7 @@ _USED = ("user", "item", "behaviour", "time")
 _BEHAVIOURS = ("pv", "buy", "cart", "fav")
 
 
-def rows(file: Path, bad: BadRows, counts: Counter[str], progress: Progress) -> Iterator[pl.DataFrame]:
+def _read_rows(file: Path, bad: BadRows, counts: Counter[str], progress: Progress) -> Iterator[pl.DataFrame]:
     """Yield the rows of the nine days; counts the others."""
     checks = [
         whole_number("user"),
@@ -44,3 +42,11 @@ def rows(file: Path, bad: BadRows, counts: Counter[str], progress: Progress) -> 
         inside = sound.filter(pl.col("time").is_between(BEGIN, END, closed="left"))
         counts[OUTSIDE] += len(sound) - len(inside)
         yield inside
+
+
+FORMAT = Format(
+    name="userbehavior",
+    summary="Taobao's UserBehavior-2017: UserBehavior*.csv without a header",
+    patterns=("UserBehavior*.csv",),
+    rows=_read_rows,
+)

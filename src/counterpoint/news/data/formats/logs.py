@@ -22,6 +22,7 @@ from typing import Any
 import polars as pl
 
 from counterpoint.errors import BadRowError, CounterpointError
+from counterpoint.news.data.formats import Format
 from counterpoint.news.data.rows import (
     ARTICLE_SCHEMA,
     HISTORY_VALUES,
@@ -32,24 +33,18 @@ from counterpoint.news.data.sentiment import sentiment_of
 from counterpoint.progress import Progress
 from counterpoint.storage.rows import BadRows, line_blocks, parquet_blocks
 
-name = "logs"
-article_files: tuple[str, ...] = ("articles.parquet", "articles.jsonl", "articles.csv")
-impression_files: tuple[str, ...] = ("impressions.parquet", "impressions.jsonl", "impressions.csv")
-history_file: str | None = None
-histories = None
-day_begins = 0
-without_articles = "put the articles beside it, or use a recipe without texts"
-
 _BLOCK = 20_000
 _Row = tuple[int, dict[str, Any]]
 
 
-def articles(file: Path, bad: BadRows, progress: Progress) -> Iterator[pl.DataFrame]:
+def _read_articles(file: Path, bad: BadRows, progress: Progress) -> Iterator[pl.DataFrame]:
     """Yield the articles of a file, block by block."""
     yield from _blocks(file, bad, progress, ("article", "title"), _article, ARTICLE_SCHEMA)
 
 
-def impressions(file: Path, bad: BadRows, progress: Progress, *, labelled: bool) -> Iterator[pl.DataFrame]:
+def _read_impressions(
+    file: Path, bad: BadRows, progress: Progress, *, labelled: bool
+) -> Iterator[pl.DataFrame]:
     """Yield the impressions of a file, block by block."""
     needed = ("impression", "reader", "time", "candidates", *(("clicked",) if labelled else ()))
     yield from _blocks(file, bad, progress, needed, _impression, IMPRESSION_SCHEMA)
@@ -257,3 +252,15 @@ _READERS: dict[str, Callable[[Path, BadRows, Progress], Iterator[_Row]]] = {
     ".jsonl": _jsonl_rows,
     ".parquet": _parquet_rows,
 }
+
+
+FORMAT = Format(
+    name="logs",
+    summary="your own: articles and impressions as .csv, .jsonl or .parquet",
+    article_files=("articles.parquet", "articles.jsonl", "articles.csv"),
+    impression_files=("impressions.parquet", "impressions.jsonl", "impressions.csv"),
+    without_articles="put the articles beside it, or use a recipe without texts",
+    articles=_read_articles,
+    impressions=_read_impressions,
+    own=True,
+)

@@ -57,6 +57,7 @@ def _labels(columns: Sequence[str]) -> Mapping[str, str]:
 
 FORMAT = Format(
     name="kuairand",
+    summary="KuaiRand: log_standard*.csv, with features of users and videos where they are",
     patterns=("log_standard*.csv", "*kuairand*.tsv", "*kuairand*.csv"),
     columns=_columns,
     labels=_labels,

@@ -203,6 +203,7 @@ def _both(joined: pl.DataFrame, field: str) -> pl.Expr:
 
 FORMAT = Format(
     name="aliccp-raw",
+    summary="Ali-CCP as Tianchi publishes it: sample_skeleton_*.csv and common_features_*.csv",
     patterns=("sample_skeleton_train*.csv",),
     columns=features.columns,
     labels=features.labels,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
+from counterpoint.news.data.formats import Format
 from counterpoint.news.data.rows import ARTICLE_SCHEMA, IMPRESSION_SCHEMA, in_schema
 from counterpoint.progress import Progress
 from counterpoint.storage.rows import BadRows, Check, drop_bad, line_blocks
@@ -13,16 +14,8 @@ TIME = "%m/%d/%Y %I:%M:%S %p"
 NEWS = ("article", "category", "subcategory", "title", "abstract", "url", "entities", "abstract_entities")
 BEHAVIORS = ("impression", "reader", "time", "history", "candidates")
 
-name = "mind"
-article_files: tuple[str, ...] = ("news.tsv",)
-impression_files: tuple[str, ...] = ("behaviors.tsv",)
-history_file: str | None = None
-histories = None
-day_begins = 0
-without_articles = "put the articles beside it, or use a recipe without texts"
 
-
-def articles(file: Path, bad: BadRows, progress: Progress) -> Iterator[pl.DataFrame]:
+def _read_articles(file: Path, bad: BadRows, progress: Progress) -> Iterator[pl.DataFrame]:
     """Yield the articles of a ``news.tsv``, block by block."""
     checks = [
         Check(
@@ -38,7 +31,9 @@ def articles(file: Path, bad: BadRows, progress: Progress) -> Iterator[pl.DataFr
         yield in_schema(rows, ARTICLE_SCHEMA)
 
 
-def impressions(file: Path, bad: BadRows, progress: Progress, *, labelled: bool) -> Iterator[pl.DataFrame]:
+def _read_impressions(
+    file: Path, bad: BadRows, progress: Progress, *, labelled: bool
+) -> Iterator[pl.DataFrame]:
     """Yield the impressions of a ``behaviors.tsv``, block by block.
 
     Where no label is demanded, a file whose first row has none is read as unlabelled throughout.
@@ -108,3 +103,14 @@ def _columns(file: Path, lines: pl.DataFrame, names: tuple[str, ...], bad: BadRo
 def _ids(column: str) -> pl.Expr:
     """Return a column of ids separated by spaces as lists; no text is no id."""
     return pl.col(column).str.strip_chars().str.split(" ").list.eval(pl.element().filter(pl.element() != ""))
+
+
+FORMAT = Format(
+    name="mind",
+    summary="MIND: news.tsv and behaviors.tsv, in train/, dev/ or valid/, test/, or in one folder",
+    article_files=("news.tsv",),
+    impression_files=("behaviors.tsv",),
+    without_articles="put the articles beside it, or use a recipe without texts",
+    articles=_read_articles,
+    impressions=_read_impressions,
+)

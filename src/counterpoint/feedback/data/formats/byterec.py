@@ -31,6 +31,7 @@ def _labels(columns: Sequence[str]) -> Mapping[str, str]:
 
 FORMAT = Format(
     name="byterec",
+    summary="ByteDance's short videos (ICME 2019), twelve columns without a header",
     patterns=("byterec*.txt", "final_track*_train.txt"),
     columns=_columns,
     labels=_labels,

@@ -35,6 +35,7 @@ def _labels(columns: Sequence[str]) -> Mapping[str, str]:
 
 FORMAT = Format(
     name="wechat",
+    summary="WeChat Big Data Challenge 2021: user_action.csv and feed_info.csv",
     patterns=("user_action*.csv",),
     columns=_columns,
     labels=_labels,

@@ -3,12 +3,15 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
-
-import polars as pl
+from typing import TYPE_CHECKING, Protocol
 
 from counterpoint.progress import Progress
-from counterpoint.storage.rows import BadRows
+from counterpoint.storage.formats import Formats
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from counterpoint.storage.rows import BadRows
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,9 @@ class Reader(Protocol):
         partner: Path | None,
         wanted: Sequence[str],
         lists: Sequence[str],
-        bad: BadRows,
+        bad: "BadRows",
         progress: Progress,
-    ) -> Iterator[pl.DataFrame]:
+    ) -> "Iterator[pl.DataFrame]":
         """Yield its rows in blocks: ``line``, ``row`` and the wanted columns as text, or as lists of texts.
 
         Args:
@@ -77,8 +80,10 @@ class Format:
 
     Attributes:
         name: what ``--format`` calls it.
+        summary: what it is, in a line.
         patterns: how the files of the log are named; several are read one after another.
         columns: what the columns are, given all there are.
+        own: whether it is for tables of one's own.
         labels: the label rules, given all columns; none where only the recipe can say.
         validation: how files of validation rows are named, if the data brings its split.
         test: how files of test rows are named.
@@ -93,8 +98,10 @@ class Format:
     """
 
     name: str
+    summary: str
     patterns: tuple[str, ...]
     columns: Callable[[Sequence[str]], Chosen]
+    own: bool = False
     labels: Callable[[Sequence[str]], Mapping[str, str]] = lambda columns: {}
     validation: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
@@ -102,7 +109,7 @@ class Format:
     header: tuple[str, ...] | None = None
     separator: str = ","
     list_separator: str = ";"
-    derived: Mapping[str, tuple[str, pl.Expr]] = field(default_factory=dict)
+    derived: "Mapping[str, tuple[str, pl.Expr]]" = field(default_factory=dict)
     truth: Callable[[Sequence[str]], Mapping[str, str]] = lambda columns: {}
     read: Reader | None = None
     partner: tuple[str, str] | None = None
@@ -120,3 +127,6 @@ def among(columns: Sequence[str], *wanted: str) -> tuple[str, ...]:
 def beginning(columns: Sequence[str], *stems: str) -> tuple[str, ...]:
     """Return the columns whose names begin with one of the stems."""
     return tuple(name for name in columns if name.startswith(stems))
+
+
+FORMATS = Formats(__name__, Format)

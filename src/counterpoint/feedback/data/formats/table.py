@@ -30,8 +30,10 @@ LOG, VALIDATION, TEST = ("train", "views"), ("validation",), ("test",)
 
 FORMAT = Format(
     name="table",
+    summary="your own: views* or train* (.csv, .tsv, .jsonl, .parquet), declared by the recipe",
     patterns=named(LOG),
     columns=_columns,
+    own=True,
     validation=named(VALIDATION),
     test=named(TEST),
 )
