@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from counterpoint.workload import OnBadRow, formats, names
+from counterpoint.workload import OnBadRow as Policy
+from counterpoint.workload import formats, names
 
 DATA_HELP = "Raw data or a prepared store."
 
@@ -24,7 +25,7 @@ Format = Annotated[
     ),
 ]
 OnBadRow = Annotated[
-    OnBadRow,
+    Policy,
     typer.Option(help="stop at the first malformed row, or skip: set them aside in a file, counted."),
 ]
 Json = Annotated[Path | None, typer.Option(help="Also write the result as JSON to this file.")]

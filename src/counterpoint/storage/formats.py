@@ -51,7 +51,7 @@ class Formats(Generic[AnyFormat]):
 
     def __iter__(self) -> Iterator[AnyFormat]:
         """Yield those of published data sets by their names, then those for logs of one's own."""
-        return iter(sorted(map(self.named, self.names), key=lambda each: each.own))
+        return iter(sorted(map(self.named, self.names), key=_is_own))
 
     def named(self, name: str) -> AnyFormat:
         """Return a format by its name, or one of somebody else's package as ``their.module:OBJECT``.
@@ -84,3 +84,7 @@ class Formats(Generic[AnyFormat]):
 
     def __contains__(self, name: str) -> bool:
         return name in self.names
+
+
+def _is_own(form: Named) -> bool:
+    return form.own

@@ -39,7 +39,7 @@ class Format:
             Int64 or String), behaviour (a name of this package) and, where the log has times, time (Int64, of
             any unit that ascends).
         suffixes: what its files must end in, where that is not said by the patterns.
-        own: whether it is for logs of one's own, beside which files of pairs that validate and test may stand.
+        own: whether it is for logs of one's own, beside which files of held-out pairs may stand.
     """
 
     name: str
