@@ -43,12 +43,12 @@ def test_a_store_of_another_workload_is_refused(small_mind, prepared):
     )
 
 
-def test_a_store_that_does_not_name_its_workload_is_of_news(small_mind, prepared):
+def test_a_store_that_does_not_name_its_workload_is_refused(small_mind, prepared):
     store = prepared(small_mind)
-    assert store.manifest["workload"] == "news"
-    older = {name: value for name, value in store.manifest.items() if name != "workload"}
-    write_json(store.path / "manifest.json", older)
-    assert Store(store.path).manifest == older
+    nameless = {name: value for name, value in store.manifest.items() if name != "workload"}
+    write_json(store.path / "manifest.json", nameless)
+    with pytest.raises(CounterpointError, match="a prepared store of the workload None"):
+        Store(store.path)
 
 
 def test_what_is_no_store_is_refused(tmp_path):
