@@ -441,7 +441,9 @@ def _store(run: Run, recipe: Recipe, data: str | Path | None, progress: Progress
     """Return the store of a run, or of other data, where malformed rows are what they were in training."""
     where = Path(data) if data is not None else Path(run.facts["store"]["path"])
     if data is None and not where.exists():
-        raise UsageError(f"{run.path}: its prepared store {where} is gone; name the data.")
+        raise UsageError(
+            f"{run.path}: its prepared store {where} is gone; say where the data are now, raw or prepared."
+        )
     preparation = Preparation(on_bad_row=_on_bad_row(run), progress=progress, model=run.model)
     return workload.find(recipe.workload).prepare(where, recipe, preparation).store
 

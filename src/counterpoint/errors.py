@@ -17,6 +17,19 @@ class UsageError(CounterpointError):
     exit_code = 2
 
 
+class ArgumentError(UsageError):
+    """An argument has a value that is of no use; on the command line it is the option of that name.
+
+    Attributes:
+        argument: its name in Python.
+        problem: what is wrong and what to do, without a full stop.
+    """
+
+    def __init__(self, argument: str, problem: str) -> None:
+        self.argument, self.problem = argument, problem
+        super().__init__(f"{argument}: {problem}.")
+
+
 class NoDataError(UsageError):
     """Nothing that the recipe's workload reads is in the place that was named."""
 

@@ -6,9 +6,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast
 
-from counterpoint.errors import NoDataError, UsageError, nearest
+from counterpoint.errors import ArgumentError, NoDataError, UsageError, nearest
 from counterpoint.progress import Progress, silent
-from counterpoint.runs.recipe import Recipe, validate
 from counterpoint.storage.formats import Formats, Named
 
 if TYPE_CHECKING:
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from counterpoint.metrics.tables import Evaluated
+    from counterpoint.runs.recipe import Recipe
     from counterpoint.storage.prepared import Prepared
     from counterpoint.training.loop import Batch, Batches
 
@@ -44,7 +44,7 @@ class Store(Protocol):
         ...
 
 
-AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
+AnyRecipe = TypeVar("AnyRecipe", bound="Recipe")
 AnyStore = TypeVar("AnyStore", bound=Store)
 AnyModel = TypeVar("AnyModel", bound="nn.Module")
 
@@ -210,12 +210,12 @@ class Recommends(Generic[AnyModel, AnyRecipe, AnyStore]):
         said = question.asked()
         for name in said:
             if name not in takes:
-                where = "for everybody" if everybody else "here"
-                remedy = "leave it out" if everybody else f"this run takes {', '.join(self.asked)}"
-                raise UsageError(f"{name}: of no use {where}; {remedy}.")
+                where = "for everybody at once" if everybody else "here"
+                known = ", ".join(takes) or "nothing of the kind"
+                raise ArgumentError(name, f"of no use {where}; this run takes {known}")
         for name in () if everybody else self.needed:
             if name not in said:
-                raise UsageError(f"{name} is missing: say whom to recommend to, or ask for everybody.")
+                raise ArgumentError(name, "missing; say whom to recommend to, or ask for everybody")
 
 
 @dataclass(frozen=True)
@@ -273,7 +273,7 @@ class Workload(Generic[AnyModel, AnyRecipe, AnyStore]):
     capabilities: Capabilities[AnyModel, AnyRecipe, AnyStore] = field(default_factory=Capabilities)
 
 
-AnyWorkload = Workload["nn.Module", Recipe, Store]
+AnyWorkload = Workload["nn.Module", "Recipe", Store]
 """A workload whose own types are not known: what it prepares and loads goes back to itself alone."""
 
 
@@ -282,7 +282,7 @@ def names() -> tuple[str, ...]:
     return tuple(_RECIPES)
 
 
-def recipe_type(name: str) -> type[Recipe]:
+def recipe_type(name: str) -> "type[Recipe]":
     """Return the type of a workload's recipes, without reading what trains them.
 
     Raises:
@@ -296,12 +296,14 @@ def recipe_type(name: str) -> type[Recipe]:
     return kind
 
 
-def resolved(table: dict[str, Any], origin: str | Path) -> Recipe:
+def resolved(table: dict[str, Any], origin: str | Path) -> "Recipe":
     """Return the tables of a recipe as one of its workload's recipes.
 
     Raises:
         UsageError: there is no such workload, or a key or value is wrong.
     """
+    from counterpoint.runs.recipe import validate
+
     return validate(table, recipe_type(str(table.get("workload"))), origin)
 
 
@@ -329,7 +331,7 @@ def refusal(subject: Path, name: str, capability: str) -> UsageError:
     )
 
 
-def prepare(data: Path, recipe: Recipe, preparation: Preparation) -> "Prepared[Store]":
+def prepare(data: Path, recipe: "Recipe", preparation: Preparation) -> "Prepared[Store]":
     """Return the prepared store of ``data``, raw or a store itself, for a recipe.
 
     Raises:
@@ -338,22 +340,19 @@ def prepare(data: Path, recipe: Recipe, preparation: Preparation) -> "Prepared[S
     own = recipe.workload
     others = [name for name in _RECIPES if name != own]
 
-    def refused(what: str, readers: Sequence[str]) -> UsageError:
+    def remedy(readers: Sequence[str]) -> str:
         examples = " or ".join(find(name).example for name in readers)
-        return UsageError(
-            f"{what} {' or '.join(readers)}, and {recipe.name} is a recipe of {own}; choose a recipe such as "
-            f"{examples}."
-        )
+        return f"and {recipe.name} is a recipe of {own}; choose a recipe such as {examples}"
 
     wanted = preparation.format
     if wanted is not None and wanted not in formats(own):
         readers = [name for name in others if wanted in formats(name)]
         if readers:
-            raise refused(f"the format {wanted} is one of", readers)
+            raise ArgumentError("format", f"{wanted} is one of {' or '.join(readers)}, {remedy(readers)}")
     try:
         return find(own).prepare(data, recipe, preparation)
     except NoDataError as error:
         readers = [name for name in others if find(name).finds(data)]
         if not readers:
             raise
-        raise refused(f"{data}: looks like data of", readers) from error
+        raise UsageError(f"{data}: looks like data of {' or '.join(readers)}, {remedy(readers)}.") from error

@@ -145,7 +145,7 @@ def test_a_checkpoint_cut_short(command, broken, tiny):
 def test_a_run_whose_store_is_gone(command, broken, tmp_path):
     facts = json.loads((broken / "run.json").read_text())
     write_json(broken / "run.json", {**facts, "store": {**facts["store"], "path": str(tmp_path / "gone")}})
-    assert "is gone; name the data with --data" in sentence(command("evaluate", broken), 2)
+    assert "is gone; say where the data are now, raw or prepared." in sentence(command("evaluate", broken), 2)
 
 
 def test_what_is_no_run(command, tmp_path):
@@ -162,7 +162,7 @@ def test_what_is_no_run(command, tmp_path):
         (("recommend", "--history", "N1,N99"), 2, "no article 'N99' in "),
         (("recommend", "--history", "n11"), 2, "did you mean 'N1"),
         (("recommend", "--candidates", ""), 2, "there is nothing to rank"),
-        (("export",), 2, "only models of the feedback workload can be exported"),
+        (("export",), 2, "a run of news, which cannot be exported; give a run of feedback."),
     ],
 )
 def test_wrong_use_of_a_run(arguments, code, message, command, trained, tmp_path, monkeypatch):

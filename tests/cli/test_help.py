@@ -1,10 +1,10 @@
 import subprocess
 import sys
-from importlib import import_module
 from importlib.metadata import version
 
 import pytest
 
+from counterpoint import workload
 from counterpoint.runs.recipe import builtin_names
 
 COMMANDS = [
@@ -36,9 +36,12 @@ def test_version(command):
 
 def test_every_format_is_in_the_help(command):
     text = " ".join(command("prepare", "--help").out.split())
-    for workload in ("news", "behaviors", "feedback"):
-        formats = import_module(f"counterpoint.{workload}.data.layout").FORMATS
-        assert all(f" {name}" in text for name in formats)
+    listed = command("formats").out
+    for name in workload.names():
+        assert f"{name}\n" in listed
+        for each in workload.formats(name):
+            assert f" {each.name}" in text
+            assert any(line.split(maxsplit=1) == [each.name, each.summary] for line in listed.splitlines())
 
 
 def test_help_of_compare_tells_the_metric_of_every_workload(command):

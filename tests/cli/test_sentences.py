@@ -285,10 +285,14 @@ def test_a_search_over_the_papers_choices(command, course, options, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message", "code"),
     [
-        (("recommend", "RUN", "--user", "a"), "a run of sentences recommends nothing; counterpoint embed", 2),
+        (
+            ("recommend", "RUN", "--user", "a"),
+            "a run of sentences, which recommends nothing; give a run of news or behaviors",
+            2,
+        ),
         (
             ("export", "RUN"),
-            "only models of the feedback workload can be exported; counterpoint embed RUN",
+            "a run of sentences, which cannot be exported; give a run of feedback.",
             2,
         ),
         (("evaluate", "RUN", "--split", "unlabelled"), "the unlabelled split has no answers", 2),
@@ -314,7 +318,7 @@ def test_a_run_of_news_makes_no_sentence_vectors(command, trained, tmp_path):
     (other / "run.json").write_text(json.dumps({**facts, "workload": "news"}))
     told = command("embed", other, tmp_path / "a.txt")
     assert (told.code, len(told.err.splitlines())) == (2, 1)
-    assert "a run of news, which makes no sentence vectors; give one of sentences" in told.err
+    assert "a run of news, which makes no vectors of sentences; give a run of sentences." in told.err
 
 
 @pytest.mark.slow

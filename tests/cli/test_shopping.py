@@ -138,9 +138,13 @@ def test_methods_are_compared_by_users(command, shop, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message", "code"),
     [
-        (("recommend", "RUN"), "--user is missing: whom to recommend items to; or ask for --all.", 2),
-        (("recommend", "RUN", "--history", "a"), "--history: of no use here; this run takes --user.", 2),
-        (("recommend", "RUN", "--all", "--user", "a"), "--user: of no use here; leave it out with --all.", 2),
+        (("recommend", "RUN"), "--user: missing; say whom to recommend to, or ask for everybody.", 2),
+        (("recommend", "RUN", "--history", "a"), "--history: of no use here; this run takes user.", 2),
+        (
+            ("recommend", "RUN", "--all", "--user", "a"),
+            "--user: of no use for everybody at once; this run takes nothing of the kind.",
+            2,
+        ),
         (("recommend", "RUN", "--user", "u9999"), "no user 'u9999'", 2),
         (
             ("recommend", "RUN", "--all", "--json", "a.json"),
@@ -149,8 +153,12 @@ def test_methods_are_compared_by_users(command, shop, tmp_path):
         ),
         (("recommend", "RUN", "--user", "u00001", "--out", "a.parquet"), "--out: of no use here; it goes", 2),
         (("recommend", "RUN", "--all", "--out", "a.csv"), "--out a.csv: --all writes Parquet; end the", 2),
-        (("export", "RUN"), "only models of the feedback workload can be exported", 2),
-        (("submit", "RUN"), "logs of behaviours have no form for submissions", 2),
+        (("export", "RUN"), "a run of behaviors, which cannot be exported; give a run of feedback.", 2),
+        (
+            ("submit", "RUN"),
+            "a run of behaviors, which has no form for submissions; give a run of news or sentences.",
+            2,
+        ),
         (("evaluate", "RUN", "--split", "unlabelled"), "unlabelled", 2),
     ],
 )
@@ -207,19 +215,19 @@ def test_a_shopping_log_asks_for_a_recipe_of_behaviors(command, shop, tiny, tmp_
     [
         (
             ("prepare", "DATA", "--format", "interactions"),
-            "--format interactions: one of behaviors, and mtrec is a recipe of news; add --recipe metab",
+            "--format: interactions is one of behaviors, and mtrec is a recipe of news; choose a recipe such as m",
         ),
         (
             ("train", "mtrec", "--data", "DATA", "--format", "kuairand"),
-            "--format kuairand: one of feedback, and mtrec is a recipe of news; choose a recipe such as grad",
+            "--format: kuairand is one of feedback, and mtrec is a recipe of news; choose a recipe such as grad",
         ),
         (
             ("compare", "metabalance", "behaviors-single", "--data", "DATA", "--format", "mind"),
-            "--format mind: one of news, and metabalance is a recipe of behaviors; choose a recipe such as",
+            "--format: mind is one of news, and metabalance is a recipe of behaviors; choose a recipe such as",
         ),
         (
             ("prepare", "DATA", "--format", "interaction", "--recipe", "metabalance"),
-            "--format interaction: unknown (did you mean 'interactions'?)",
+            "--format: none is called 'interaction' (did you mean 'interactions'?)",
         ),
     ],
 )

@@ -10,6 +10,7 @@ from counterpoint.cli.compare import compare
 from counterpoint.cli.embed import embed
 from counterpoint.cli.evaluate import evaluate
 from counterpoint.cli.export import export
+from counterpoint.cli.formats import formats
 from counterpoint.cli.prepare import prepare
 from counterpoint.cli.recipes import recipes
 from counterpoint.cli.recommend import recommend
@@ -18,7 +19,7 @@ from counterpoint.cli.simulate import simulate
 from counterpoint.cli.submit import submit
 from counterpoint.cli.train import train
 from counterpoint.cli.tune import tune
-from counterpoint.errors import CounterpointError
+from counterpoint.errors import ArgumentError, CounterpointError
 
 
 class _Commands(TyperGroup):
@@ -41,7 +42,20 @@ app = typer.Typer(
     epilog="First steps: counterpoint simulate news --out demo-data, "
     "then counterpoint train mtrec --data demo-data",
 )
-for command in (prepare, train, evaluate, submit, recommend, embed, export, compare, tune, report, recipes):
+for command in (
+    prepare,
+    train,
+    evaluate,
+    submit,
+    recommend,
+    embed,
+    export,
+    compare,
+    tune,
+    report,
+    recipes,
+    formats,
+):
     app.command()(command)
 app.add_typer(simulate, name="simulate")
 
@@ -71,6 +85,10 @@ def run() -> NoReturn:
     debug = len(arguments) < len(sys.argv) - 1
     try:
         app(arguments)
+    except ArgumentError as error:
+        if debug:
+            raise
+        _fail(f"--{error.argument.replace('_', '-')}: {error.problem}.", error.exit_code)
     except CounterpointError as error:
         if debug:
             raise

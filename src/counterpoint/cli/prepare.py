@@ -21,9 +21,8 @@ def prepare(
 ) -> None:
     """Read raw logs once into a store that training maps into memory.
 
-    Understood are MIND (news.tsv and behaviors.tsv in train/, dev/ or valid/, test/, or in one folder, which
-    is split by day), EB-NeRD (articles.parquet above train/, validation/, test/ with behaviors.parquet and
-    history.parquet) and your own logs as CSV, JSON lines or Parquet. Three rows of those:
+    `counterpoint formats` lists what is understood: published data sets as they are, and your own logs as
+    CSV, JSON lines or Parquet. Three rows of a newsroom's own:
 
     \b
     articles.csv
@@ -43,8 +42,8 @@ def prepare(
     number from -1 to 1) and published (ISO 8601); impressions history_read_time (seconds) and history_scroll
     (percent), as long as the history. In JSON lines and Parquet, lists are lists.
 
-    For a recipe of the behaviors workload, logs of behaviours: UserBehavior-2017 and IJCAI-15 as they are
-    given, or your own, with test.csv (user,item) beside it if the split is given:
+    For a recipe of the behaviors workload, a log of behaviours, with test.csv (user,item) beside it if the
+    split is given:
 
     \b
     interactions.csv
@@ -52,10 +51,8 @@ def prepare(
       u1,i7,click,2026-03-01T08:15:00
       u1,i7,buy,2026-03-01T08:20:00
 
-    For a recipe of the feedback workload, logs of views: the WeChat challenge, KuaiRand, AliExpress, Ali-CCP
-    (also as Tianchi publishes it), census and ByteDance's videos, or your own table (views.csv, .jsonl or
-    .parquet, test.csv beside it if the split is given), whose recipe says what the columns are and what makes
-    a label:
+    For a recipe of the feedback workload, a table of views, with test.csv beside it if the split is given,
+    whose recipe says what the columns are and what makes a label:
 
     \b
     views.csv

@@ -83,7 +83,7 @@ def new_store(target: Path) -> Iterator[Path]:
         CounterpointError: writing failed.
     """
     if target.exists() and not _may_be_replaced(target):
-        raise UsageError(f"{target}: there is something else already; choose another --out.")
+        raise UsageError(f"{target}: there is something else already; choose another place.")
     with new_folder(target) as folder, _polars_errors():
         yield folder
 

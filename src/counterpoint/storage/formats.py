@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pkgutil import iter_modules
 from typing import Generic, Protocol, TypeVar
 
-from counterpoint.errors import UsageError, nearest
+from counterpoint.errors import ArgumentError, nearest
 
 
 class Named(Protocol):
@@ -64,18 +64,18 @@ class Formats(Generic[AnyFormat]):
         elif name in self.names:
             module, attribute = f"{self._package}.{name.replace('-', '_')}", "FORMAT"
         else:
-            raise UsageError(
-                f"no format is called {name!r}{nearest(name, self.names)}; known: {', '.join(self.names)}, "
-                "or give one of your own as module:OBJECT."
+            raise ArgumentError(
+                "format",
+                f"none is called {name!r}{nearest(name, self.names)}; known: {', '.join(self.names)}, "
+                "or one of your own as module:OBJECT",
             )
         try:
             found = getattr(import_module(module), attribute)
         except (ImportError, AttributeError) as error:
-            raise UsageError(f"format {name}: cannot be imported ({error}); check its name.") from error
+            raise ArgumentError("format", f"{name} cannot be imported ({error}); check its name") from error
         if not isinstance(found, self._kind):
-            raise UsageError(
-                f"format {name}: is no {self._kind.__module__}.{self._kind.__name__}; make it one of those."
-            )
+            kind = f"{self._kind.__module__}.{self._kind.__name__}"
+            raise ArgumentError("format", f"{name} is no {kind}; make it one")
         return found
 
     def asked(self, name: str | None) -> list[AnyFormat]:
