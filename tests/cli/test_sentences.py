@@ -287,7 +287,7 @@ def test_a_search_over_the_papers_choices(command, course, options, tmp_path):
     [
         (
             ("recommend", "RUN", "--user", "a"),
-            "a run of sentences, which recommends nothing; give a run of news or behaviors",
+            "a run of sentences, which recommends nothing; give a",
             2,
         ),
         (

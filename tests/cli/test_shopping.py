@@ -142,7 +142,7 @@ def test_methods_are_compared_by_users(command, shop, tmp_path):
         (("recommend", "RUN", "--history", "a"), "--history: of no use here; this run takes user.", 2),
         (
             ("recommend", "RUN", "--all", "--user", "a"),
-            "--user: of no use for everybody at once; this run takes nothing of the kind.",
+            "--user: of no use for everybody at once; this",
             2,
         ),
         (("recommend", "RUN", "--user", "u9999"), "no user 'u9999'", 2),
@@ -156,7 +156,7 @@ def test_methods_are_compared_by_users(command, shop, tmp_path):
         (("export", "RUN"), "a run of behaviors, which cannot be exported; give a run of feedback.", 2),
         (
             ("submit", "RUN"),
-            "a run of behaviors, which has no form for submissions; give a run of news or sentences.",
+            "a run of behaviors, which has no form for submissions; give a run",
             2,
         ),
         (("evaluate", "RUN", "--split", "unlabelled"), "unlabelled", 2),
@@ -201,8 +201,8 @@ def test_a_shopping_log_asks_for_a_recipe_of_behaviors(command, shop, tiny, tmp_
         told = command("prepare", place, *tiny)
         assert told.code == 2
         assert told.err == (
-            f"counterpoint: {place}: looks like data of behaviors{more}, and mtrec is a recipe of news; add "
-            f"--recipe metabalance{too}.\n"
+            f"counterpoint: {place}: looks like data of behaviors{more}, and mtrec is a recipe of news; "
+            f"choose a recipe such as metabalance{too}.\n"
         )
     told = command("compare", "mtrec", "bert", "--data", shop, "--out", tmp_path / "compare", *tiny)
     assert "mtrec is a recipe of news; choose a recipe such as metabalance." in told.err
@@ -215,15 +215,15 @@ def test_a_shopping_log_asks_for_a_recipe_of_behaviors(command, shop, tiny, tmp_
     [
         (
             ("prepare", "DATA", "--format", "interactions"),
-            "--format: interactions is one of behaviors, and mtrec is a recipe of news; choose a recipe such as m",
+            "--format: interactions is one of behaviors, and mtrec is a recipe of news; choose a recipe",
         ),
         (
             ("train", "mtrec", "--data", "DATA", "--format", "kuairand"),
-            "--format: kuairand is one of feedback, and mtrec is a recipe of news; choose a recipe such as grad",
+            "--format: kuairand is one of feedback, and mtrec is a recipe of news; choose a recipe such",
         ),
         (
             ("compare", "metabalance", "behaviors-single", "--data", "DATA", "--format", "mind"),
-            "--format: mind is one of news, and metabalance is a recipe of behaviors; choose a recipe such as",
+            "--format: mind is one of news, and metabalance is a recipe of behaviors; choose a recipe",
         ),
         (
             ("prepare", "DATA", "--format", "interaction", "--recipe", "metabalance"),
