@@ -159,7 +159,8 @@ def test_samples_of_other_data_sets_are_read(data_root, prepared, name, labels, 
 
 
 def test_a_folder_with_several_data_sets_must_be_told_apart(data_root):
-    with pytest.raises(UsageError, match=r"logs of several formats .*add --format"):
+    told = r"several formats \(aliccp, aliccp-paddlerec, aliexpress, byterec, census\); say which is meant"
+    with pytest.raises(UsageError, match=told):
         find(data_root / "ctr_samples")
 
 
@@ -191,7 +192,7 @@ def test_simulated_logs_bring_their_probabilities(tmp_path, prepared):
 @pytest.mark.parametrize(
     ("files", "format_name", "told"),
     [
-        ([], None, "no log found, looked for user_action"),
+        ([], None, "no log found, looked for ali_ccp*train*.csv, or *aliccp*train*.txt"),
         (["notes.txt"], "kuairand", "no log found, looked for log_standard"),
         (["views.csv", "validation.csv"], None, "rows that validate, but none beside them that test"),
         (["views.csv"], "kuairan", "did you mean 'kuairand'"),
