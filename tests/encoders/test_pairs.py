@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from counterpoint.encoders.pretrained import PretrainedEncoder, load_tokenizer
 from counterpoint.encoders.tokens import Frame, Texts, Tokenizer
-from counterpoint.sentences.packing import pack
+from counterpoint.sentences.batches import pack
 
 PAIRS = [("a dog runs", "the dog is running fast"), ("yes", "no"), ("one two three", "two")]
 

@@ -10,6 +10,7 @@ from counterpoint.sentences.data.layout import find
 from counterpoint.sentences.data.prepare import prepare
 from counterpoint.sentences.data.store import Store
 from counterpoint.sentences.recipe import SentencesRecipe
+from counterpoint.workload import Preparation
 from sentences.simulated import write_course
 
 
@@ -52,4 +53,4 @@ def store(
     """The course's files, prepared; tests must not change it."""
     resolved = recipe()
     out = tmp_path_factory.mktemp("store") / "store"
-    return prepare(find(course, resolved), out, tokenizer, resolved.data, resolved.task)
+    return prepare(find(course, resolved), out, tokenizer, resolved, Preparation())

@@ -16,6 +16,7 @@ from counterpoint.sentences.data.store import Rows
 from counterpoint.sentences.evaluate import by_unit, evaluate
 from counterpoint.sentences.model import fresh
 from counterpoint.sentences.scoring import Answers, answers
+from counterpoint.workload import Preparation
 from sentences.simulated import write_course
 
 
@@ -188,7 +189,7 @@ def partly(recipe, tokenizer, tmp_path_factory):
         file.write("90\tx\t\n")
     out = tmp_path_factory.mktemp("partly") / "store"
     found, resolved = find(data, recipe(), trained=True), recipe()
-    return prepare(found, out, tokenizer, resolved.data, resolved.task, on_bad_row="skip")
+    return prepare(found, out, tokenizer, resolved, Preparation(on_bad_row="skip"))
 
 
 def test_what_is_missing_set_aside_or_cut_is_told(model, recipe, partly):

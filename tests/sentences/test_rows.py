@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from counterpoint.errors import BadRowError, CounterpointError, UsageError
 from counterpoint.progress import silent
+from counterpoint.sentences.data.formats.sentences import read_rows, read_sentences
 from counterpoint.sentences.data.layout import find
-from counterpoint.sentences.data.rows import read_rows, read_sentences
 from counterpoint.sentences.recipe import BUILT_IN, Task
 from counterpoint.storage.rows import BadRows
 

@@ -20,9 +20,7 @@ def prepared(recipe, tokenizer, tmp_path):
 
     def make(data, *settings, name="store", **options):
         resolved = recipe(*settings)
-        return prepare(
-            find(data, resolved), tmp_path / name, tokenizer, resolved.data, resolved.task, **options
-        )
+        return prepare(find(data, resolved), tmp_path / name, tokenizer, resolved, Preparation(**options))
 
     return make
 
@@ -125,7 +123,7 @@ def test_a_trained_model_needs_no_training_files(prepared, tmp_path, recipe, tok
         find(data, recipe())
     found = find(data, recipe(), trained=True)
     assert {name: len(files.train) for name, files in found.items()} == {"sentiment": 0, "similarity": 0}
-    store = prepare(found, tmp_path / "store", tokenizer, recipe().data, recipe().task)
+    store = prepare(found, tmp_path / "store", tokenizer, recipe(), Preparation())
     assert store.tasks == ("sentiment", "similarity")
     assert store.manifest["splits"] == {"train": 0, "validation": 0, "test": 48, "unlabelled": 11}
     assert store.rows("similarity", "test").labels.tolist() == [row[3] for row in likenesses(24, 6)]
@@ -178,9 +176,9 @@ def test_unknown_splits_and_other_folders_are_refused(store, tmp_path):
 
 def test_no_room_for_a_word_is_one_sentence(course, tokenizer, recipe, tmp_path):
     resolved = recipe()
-    settings = resolved.data.model_copy(update={"max_tokens": 2})
+    short = resolved.model_copy(update={"data": resolved.data.model_copy(update={"max_tokens": 2})})
     with pytest.raises(UsageError, match=r"data.max_tokens = 2 leaves no room for a word"):
-        prepare(find(course, resolved), tmp_path / "store", tokenizer, settings, resolved.task)
+        prepare(find(course, resolved), tmp_path / "store", tokenizer, short, Preparation())
 
 
 def test_no_sentences_have_no_pieces(store):

@@ -12,6 +12,7 @@ from counterpoint.sentences.data.prepare import prepare
 from counterpoint.sentences.evaluate import evaluate
 from counterpoint.sentences.model import fresh
 from counterpoint.sentences.submit import read_predictions, write_submission
+from counterpoint.workload import Preparation
 from sentences.simulated import write_course
 
 
@@ -90,7 +91,7 @@ def test_files_of_ones_own_tasks_are_called_as_the_splits_are(recipe, tokenizer,
             ("same", "first,second,no,same"),
         ):
             (data / f"{name}-{split}.csv").write_text("\n".join([header, *rows]) + "\n")
-    store = prepare(find(data, own), tmp_path / "store", tokenizer, own.data, own.task)
+    store = prepare(find(data, own), tmp_path / "store", tokenizer, own, Preparation())
     out = tmp_path / "predictions"
     write_submission(fresh(own).eval(), own, store, None, out, silent)
     assert sorted(file.name for file in out.iterdir()) == sorted(
@@ -116,7 +117,7 @@ def test_rows_without_a_prediction_are_told_of(model, recipe, tokenizer, tmp_pat
         file.write("90\tx\tOnly one side\t\t1.0\n")
     resolved = recipe()
     store = prepare(
-        find(data, resolved), tmp_path / "store", tokenizer, resolved.data, resolved.task, on_bad_row="skip"
+        find(data, resolved), tmp_path / "store", tokenizer, resolved, Preparation(on_bad_row="skip")
     )
     written = write_submission(model, resolved, store, None, tmp_path / "out", silent)
     aside = store.path / "bad_rows.jsonl"

@@ -9,8 +9,9 @@ from counterpoint.sentences import workload
 from counterpoint.sentences.data.layout import find
 from counterpoint.sentences.data.prepare import prepare
 from counterpoint.sentences.evaluate import rows_of
-from counterpoint.sentences.model import SentenceModel, fresh
+from counterpoint.sentences.model import SentenceModel, fresh, save
 from counterpoint.sentences.scoring import answers
+from counterpoint.workload import Preparation
 
 KINDS = {
     "apart": [],
@@ -78,7 +79,7 @@ def test_a_model_saved_with_its_heads_in_another_order_is_read_as_it_was(store, 
         fresh(resolved).encoder,
         {name: fresh(resolved).head(name) for name in ("similarity", "sentiment", "paraphrase")},
     )
-    workload.save_model(made, resolved, tmp_path)
+    save(made, resolved, tmp_path)
     rows = rows_of(resolved, store, "validation")
     before, after = (
         answers(model, store, resolved.task, rows)
@@ -98,7 +99,7 @@ def test_the_metric_that_decides_is_that_of_the_trained_tasks(store, recipe):
 def test_whoever_trains_is_told_of_what_is_cut(store, course, recipe, tokenizer, tmp_path):
     assert list(workload.trainee(recipe(), store).notes) == []
     short = recipe("data.max_tokens=8")
-    cut = prepare(find(course, short), tmp_path / "store", tokenizer, short.data, short.task)
+    cut = prepare(find(course, short), tmp_path / "store", tokenizer, short, Preparation())
     number, every = cut.counts["sentences cut"], cut.counts["distinct sentences"]
     assert 1 < number < every
     assert list(workload.trainee(short, cut).notes) == [

@@ -62,8 +62,10 @@ def _bars() -> Iterator[Progress]:
     with Bars(*columns, console=Console(stderr=True)) as bars:
 
         def move(label: str, done: int, total: int) -> None:
-            if label not in tasks or bars.tasks[bars.task_ids.index(tasks[label])].finished:  # type: ignore[arg-type]
+            if label not in tasks:
                 tasks[label] = bars.add_task(label, total=total)
+            elif bars.tasks[bars.task_ids.index(tasks[label])].finished:  # type: ignore[arg-type]
+                bars.reset(tasks[label], total=total)  # type: ignore[arg-type]
             bars.update(tasks[label], completed=done, total=total)  # type: ignore[arg-type]
 
         yield move

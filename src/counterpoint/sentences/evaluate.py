@@ -29,9 +29,9 @@ def evaluate(
     recipe: SentencesRecipe,
     store: Store,
     split: str,
+    progress: Progress = silent,
     *,
     with_floors: bool = True,
-    progress: Progress = silent,
 ) -> Evaluated:
     """Answer every task's rows of a split and score the answers.
 
@@ -46,14 +46,16 @@ def evaluate(
         recipe: it was trained with.
         store: whose rows are answered.
         split: the split; tasks without rows in it are left out.
+        progress: told how far the answers and the floors are.
         with_floors: compute floors, intervals and all else too; validation while training needs none.
-        progress: told how many sentences are encoded.
 
     Raises:
         UsageError: the split has no rows with answers.
     """
     if split == "unlabelled":
-        raise UsageError("the unlabelled split has no answers to evaluate with; use counterpoint submit.")
+        raise UsageError(
+            "the unlabelled split has no answers to evaluate with; write its predictions with submit."
+        )
     rows = rows_of(recipe, store, split)
     given = answers(model, store, recipe.task, rows, progress)
     metrics = by_unit(recipe, rows, given)

@@ -2,19 +2,22 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from counterpoint.encoders.adapters import Lora
-from counterpoint.encoders.pretrained import PretrainedEncoder, load_encoder, restore_encoder
+from counterpoint.encoders.pretrained import PretrainedEncoder, load_encoder, load_tokenizer, restore_encoder
 from counterpoint.encoders.tokens import Texts
-from counterpoint.errors import UsageError
+from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.sentences.batches import TaskBatch
+from counterpoint.sentences.data.store import Store
 from counterpoint.sentences.heads import Head, make_head
 from counterpoint.sentences.recipe import SentencesRecipe
+from counterpoint.storage.files import read_json, write_json
+from counterpoint.training.checkpoint import load_weights, save_weights
 
 
 class SentenceModel(nn.Module):
@@ -79,18 +82,30 @@ def fresh(recipe: SentencesRecipe) -> SentenceModel:
     return _around(encoder, recipe, recipe.in_order)
 
 
-def saved(
-    recipe: SentencesRecipe, folder: Path, description: Mapping[str, Any], tasks: Sequence[str]
-) -> SentenceModel:
-    """Return a saved model, ready for its weights.
+def save(model: SentenceModel, recipe: SentencesRecipe, folder: Path) -> None:
+    """Write weights, configuration and tokenizer: all that loading needs, and no code."""
+    save_weights(model, folder / "model.safetensors")
+    model.encoder.save_config(folder / "encoder")
+    load_tokenizer(recipe.encoder.name, recipe.encoder.revision).pretrained.save_pretrained(
+        folder / "encoder"
+    )
+    write_json(folder / "model.json", {"tasks": model.tasks, "encoder": model.encoder.description()})
 
-    Args:
-        recipe: it was trained with.
-        folder: has the encoder's configuration.
-        description: what the encoder said of itself.
-        tasks: in the order of the heads.
+
+def load(folder: Path, recipe: SentencesRecipe, store: Store | None = None) -> SentenceModel:
+    """Return the model in ``folder``, ready to answer; only a base under adapters is looked up elsewhere.
+
+    The ``store`` is of no use here: sentences have no numbers that it would take over.
+
+    Raises:
+        CounterpointError: the folder is incomplete, or the base of its adapters is not there.
     """
-    return _around(restore_encoder(folder, description), recipe, tasks)
+    facts = read_json(folder / "model.json")
+    if not (folder / "encoder" / "config.json").is_file():
+        raise CounterpointError(f"{folder}: the encoder's configuration is missing; train again.")
+    model = _around(restore_encoder(folder / "encoder", facts["encoder"]), recipe, facts["tasks"])
+    load_weights(model, folder / "model.safetensors")
+    return model.eval()
 
 
 @torch.inference_mode()

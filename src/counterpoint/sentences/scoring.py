@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from counterpoint.encoders.tokens import Frame, Texts
 from counterpoint.progress import Progress, silent
+from counterpoint.sentences.batches import Pieces, pack
 from counterpoint.sentences.data.store import Rows, Store
 from counterpoint.sentences.heads import Sides
 from counterpoint.sentences.model import SentenceModel
-from counterpoint.sentences.packing import Pieces, pack
 from counterpoint.sentences.recipe import Task
 
 TEXTS = 256

@@ -116,7 +116,7 @@ def _write(out: Path, files: Mapping[str, str]) -> None:
                 archive.writestr(name, text)
         return
     if out.exists() and not (out.is_dir() and {each.name for each in out.iterdir()} <= files.keys()):
-        raise UsageError(f"{out}: there is something else already; choose another --out.")
+        raise UsageError(f"{out}: there is something else already; choose another place.")
     with new_folder(out) as folder:
         for name, text in files.items():
             (folder / name).write_text(text, encoding="utf-8")

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -13,16 +12,16 @@ from jaxtyping import Bool
 
 from counterpoint.encoders.tokens import Tokenizer, encode
 from counterpoint.errors import CounterpointError, UsageError
-from counterpoint.progress import Progress, silent
+from counterpoint.progress import Progress
 from counterpoint.sentences.data.formats import Format, sentences
 from counterpoint.sentences.data.layout import Files, all_files
-from counterpoint.sentences.data.rows import no_rows
-from counterpoint.sentences.data.store import FORMAT, SPLITS, Store, shape_of, table_name
-from counterpoint.sentences.recipe import Data, Task
+from counterpoint.sentences.data.splits import SPLITS, divided, told
+from counterpoint.sentences.data.store import FORMAT, Store, shape_of, table_name
+from counterpoint.sentences.recipe import SentencesRecipe, Task
 from counterpoint.storage.arrays import RaggedArray
 from counterpoint.storage.files import new_store, write_json
-from counterpoint.storage.keys import key
 from counterpoint.storage.rows import BadRows
+from counterpoint.workload import Preparation
 
 SHAPING = ("max_tokens", "validation_share", "split_seed")
 """The keys of `Data` that shape a store."""
@@ -37,12 +36,10 @@ def prepare(
     files: Mapping[str, Files],
     out: Path,
     tokenizer: Tokenizer,
-    settings: Data,
-    tasks: Mapping[str, Task],
+    recipe: SentencesRecipe,
+    preparation: Preparation,
     *,
     form: Format = sentences.FORMAT,
-    on_bad_row: Literal["stop", "skip"] = "stop",
-    progress: Progress = silent,
 ) -> Store:
     """Read the files of some tasks into a store at ``out``; only a whole new store replaces an older one.
 
@@ -53,24 +50,24 @@ def prepare(
         files: of each task; one without training files has rows for a trained model alone.
         out: the store's folder.
         tokenizer: the encoder's.
-        settings: where sentences are cut, and what becomes validation.
-        tasks: what the rows hold.
+        recipe: what the rows hold, where sentences are cut, and what becomes validation.
+        preparation: malformed rows stop it or are set aside in ``bad_rows.jsonl``; it is told its progress.
         form: the format of the files.
-        on_bad_row: stop at the first malformed row, or set them all aside in ``bad_rows.jsonl``.
-        progress: told how far the work is.
 
     Raises:
         UsageError: ``out`` holds something that is not a store, or sentences are to be cut to nothing.
         BadRowError: a malformed row.
         CounterpointError: a task's training files have no rows, a column is missing, or the disk is full.
     """
+    settings, progress = recipe.data, preparation.progress
     counts: Counter[str] = Counter()
     with new_store(out) as folder:
-        bad = BadRows(on_bad_row, folder / "bad_rows.jsonl")
-        splits = {
-            name: _divided(name, of_task, form, tasks[name], settings, bad, counts, progress)
-            for name, of_task in files.items()
-        }
+        bad = BadRows(preparation.on_bad_row, folder / "bad_rows.jsonl")
+        splits = {}
+        for name, of_task in files.items():
+            read = _read(name, of_task, form, recipe.task[name], bad, counts, progress)
+            splits[name] = divided(name, read, settings)
+            counts.update({f"{split} rows of {name}": len(rows) for split, rows in splits[name].items()})
         texts = _distinct(splits)
         counts["distinct sentences"] = len(texts)
         pl.DataFrame({"text": texts}).write_parquet(folder / "sentences.parquet")
@@ -94,11 +91,10 @@ def prepare(
                     "fingerprint": tokenizer.fingerprint,
                     "frame": asdict(tokenizer.frame()),
                 },
-                "tasks": {name: shape_of(tasks[name]) for name in files},
+                "tasks": {name: shape_of(recipe.task[name]) for name in files},
                 "settings": {name: getattr(settings, name) for name in SHAPING},
                 "splits": {split: sum(len(each[split]) for each in splits.values()) for split in SPLITS},
-                "split rule": f"a random {settings.validation_share:.0%} of each task's training rows "
-                "validates, the test files test",
+                "split rule": told(settings),
                 "fingerprints": {
                     split: _fingerprint({name: each[split] for name, each in splits.items()})
                     for split in SPLITS
@@ -110,54 +106,34 @@ def prepare(
     return Store(out)
 
 
-def _divided(
+def _read(
     name: str,
     files: Files,
     form: Format,
     task: Task,
-    settings: Data,
     bad: BadRows,
     counts: Counter[str],
     progress: Progress,
 ) -> dict[str, pl.DataFrame]:
-    """Return the rows of a task by split; labels are NaN where there are none."""
+    """Return the rows of a task's files, and count those that are set aside."""
     found: dict[str, pl.DataFrame] = {}
-    for split, paths in (("train", files.train), ("test", files.test), ("unlabelled", files.unlabelled)):
-        known, before = split != "unlabelled", bad.count
+    for kind, paths in (("train", files.train), ("test", files.test), ("unlabelled", files.unlabelled)):
+        known, before = kind != "unlabelled", bad.count
         read = [form.rows(file, task, labelled=known, bad=bad, progress=progress) for file in paths]
-        found[split] = pl.concat([no_rows(task, labelled=known), *read])
-        _count(counts, f"{split} rows of {name} set aside", bad.count - before)
-    whole = found["train"]
-    if files.train and len(whole) < 2:
+        found[kind] = pl.concat([sentences.no_rows(task, labelled=known), *read])
+        _count(counts, f"{kind} rows of {name} set aside", bad.count - before)
+    if files.train and len(found["train"]) < 2:
         raise CounterpointError(
-            f"{files.train[0]}: the task {name!r} has {len(whole)} sound training rows and needs two at "
-            "least, one of them to validate; bring more, or leave the task out of tasks."
+            f"{files.train[0]}: the task {name!r} has {len(found['train'])} sound training rows and needs "
+            "two at least, one of them to validate; bring more, or leave the task out of tasks."
         )
-    held_out = pl.Series(_drawn(len(whole), name, settings))
-    splits = {
-        "train": whole.filter(~held_out),
-        "validation": whole.filter(held_out),
-        "test": found["test"],
-        "unlabelled": found["unlabelled"].with_columns(pl.lit(np.nan).alias("label")),
-    }
-    for split, rows in splits.items():
-        counts[f"{split} rows of {name}"] = len(rows)
-    return splits
+    return found
 
 
 def _count(counts: Counter[str], what: str, number: int) -> None:
     """Note a number of rows that something befell, if there are any."""
     if number:
         counts[what] = number
-
-
-def _drawn(rows: int, name: str, settings: Data) -> Bool[np.ndarray, " rows"]:
-    """Draw the rows that validate: for each task by itself, whatever others there are."""
-    draw = np.random.default_rng((settings.split_seed, key(name)))
-    held_out = np.zeros(rows, dtype=bool)
-    most = max(0, rows - 1)
-    held_out[draw.permutation(rows)[: min(max(1, round(settings.validation_share * rows)), most)]] = True
-    return held_out
 
 
 def _distinct(splits: Mapping[str, Mapping[str, pl.DataFrame]]) -> pl.Series:
@@ -172,9 +148,9 @@ def _distinct(splits: Mapping[str, Mapping[str, pl.DataFrame]]) -> pl.Series:
     return pl.concat([column.alias("text") for column in columns]).unique(maintain_order=True)
 
 
-def _numbered(rows: pl.DataFrame, sentences: pl.Series) -> pl.DataFrame:
+def _numbered(rows: pl.DataFrame, texts: pl.Series) -> pl.DataFrame:
     """Return rows with the numbers of their sentences in the sentences' places."""
-    numbers = pl.DataFrame({"text": sentences}).with_row_index("number")
+    numbers = pl.DataFrame({"text": texts}).with_row_index("number")
     for side in ("first", "second"):
         if side in rows.columns:
             found = rows.select(pl.col(side).alias("text")).join(
@@ -185,7 +161,7 @@ def _numbered(rows: pl.DataFrame, sentences: pl.Series) -> pl.DataFrame:
 
 
 def _tokenise(
-    folder: Path, sentences: pl.Series, tokenizer: Tokenizer, max_tokens: int, progress: Progress
+    folder: Path, texts: pl.Series, tokenizer: Tokenizer, max_tokens: int, progress: Progress
 ) -> Bool[np.ndarray, " sentences"]:
     """Write the word pieces of all sentences; return which sentences were cut."""
     frame = tokenizer.frame()
@@ -194,15 +170,15 @@ def _tokenise(
         raise UsageError(f"data.max_tokens = {max_tokens} leaves no room for a word; set it higher.")
     (folder / "arrays").mkdir()
     written = RaggedArray(folder / "arrays", "tokens", "offsets", np.int32)
-    cut = np.zeros(len(sentences), dtype=bool)
-    for start in range(0, len(sentences), _TOKENISED):
-        encoded = encode(tokenizer, sentences[start : start + _TOKENISED].to_list(), most, special=False)
+    cut = np.zeros(len(texts), dtype=bool)
+    for start in range(0, len(texts), _TOKENISED):
+        encoded = encode(tokenizer, texts[start : start + _TOKENISED].to_list(), most, special=False)
         cut[start : start + _TOKENISED] = [one.truncated for one in encoded]
         written.append(
             np.concatenate([np.array(one.ids, dtype=np.int32) for one in encoded]),
             np.array([len(one.ids) for one in encoded]),
         )
-        progress("tokenising sentences", min(start + _TOKENISED, len(sentences)), len(sentences))
+        progress("tokenising sentences", min(start + _TOKENISED, len(texts)), len(texts))
     written.close()
     return cut
 

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 
 from counterpoint.encoders.tokens import Frame, Tokenizer
 from counterpoint.errors import CounterpointError
+from counterpoint.sentences.data.splits import SPLITS
 from counterpoint.sentences.recipe import SentencesRecipe, Task
 from counterpoint.storage.arrays import gather
 from counterpoint.storage.prepared import (
@@ -23,7 +24,6 @@ from counterpoint.storage.prepared import (
 )
 
 FORMAT = 1
-SPLITS = ("train", "validation", "test", "unlabelled")
 
 
 @dataclass(frozen=True)
@@ -111,10 +111,7 @@ class Store:
         )
 
     def befell(self, what: str, tasks: Sequence[str], splits: Sequence[str]) -> dict[str, int]:
-        """Return how many rows of each task were ``set aside`` or ``cut``, tasks without any left out.
-
-        A store that was made before rows were counted so tells of none.
-        """
+        """Return how many rows of each task were ``set aside`` or ``cut``, tasks without any left out."""
         found = {
             name: sum(self.counts.get(f"{split} rows of {name} {what}", 0) for split in splits)
             for name in tasks

@@ -20,7 +20,7 @@ class ReadRows(Protocol):
     def __call__(
         self, file: Path, task: "Task", *, labelled: bool, bad: "BadRows", progress: Progress
     ) -> "pl.DataFrame":
-        """Return its sound rows in their order, as `counterpoint.sentences.data.rows.read_rows` has them."""
+        """Return its sound rows in their order, as `formats.sentences.read_rows` has them."""
         ...
 
 

@@ -12,11 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from counterpoint.encoders.tokens import Encoded, Tokenizer, encode
-from counterpoint.errors import CounterpointError, UsageError, nearest
+from counterpoint.errors import ArgumentError, CounterpointError, UsageError, nearest
 from counterpoint.progress import Progress, silent
-from counterpoint.sentences.data.rows import read_sentences
+from counterpoint.sentences.batches import Pieces
+from counterpoint.sentences.data.formats.sentences import read_sentences
 from counterpoint.sentences.model import SentenceModel
-from counterpoint.sentences.packing import Pieces
 from counterpoint.sentences.recipe import SentencesRecipe
 from counterpoint.sentences.scoring import Answers, answered, device_of
 from counterpoint.sentences.scoring import encode as vectors_of
@@ -117,7 +117,9 @@ class SentenceEncoder:
             CounterpointError: the file or the column is missing, or there is no sentence in the file.
         """
         if out.suffix not in (".parquet", ".npy"):
-            raise UsageError(f"--out {out}: vectors are written as .parquet or .npy; name one of them.")
+            raise ArgumentError(
+                "out", f"vectors are written as .parquet or .npy, and {out} is neither; name one of them"
+            )
         counts: Counter[str] = Counter()
         blocks = self._embedded(file, column, counts, progress)
         first = next(blocks, None)
