@@ -15,23 +15,24 @@ from counterpoint.runs.folder import Run
 from counterpoint.runs.recipe import Recipe
 from counterpoint.runs.records import read_log, write_evaluation
 from counterpoint.storage.files import write_blocks
+from counterpoint.trained import Trained
 from counterpoint.workload import (
     Exported,
     OnBadRow,
     Preparation,
     Question,
-    Recommender,
     Store,
     Submission,
 )
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
-    from torch import nn
 
     from counterpoint.storage.prepared import Prepared
     from counterpoint.training.loop import Fitted
-    from counterpoint.workload import Capabilities, Recommends
+
+
+_NOTHING_SAID = Question()
 
 
 def read_recipe(recipe: str | Path, settings: Sequence[str] = (), seed: int | None = None) -> Recipe:
@@ -127,11 +128,11 @@ def train(
     folder = Path(out) if out is not None else Path("runs") / f"{resolved.name}-seed{resolved.training.seed}"
     started = resume and (folder / "run.json").is_file()
     if started:
-        run = Run.open(folder)
-        resolved = recipe_of(run)
-        on_bad_row = "skip" if _on_bad_row(run) == "skip" else on_bad_row
-        if run.done:
-            return run
+        begun = Trained(folder)
+        resolved = begun.recipe
+        on_bad_row = "skip" if begun.on_bad_row == "skip" else on_bad_row
+        if begun.run.done:
+            return begun.run
     else:
         Run.refuse_used(folder)
     forget_peak()
@@ -188,16 +189,16 @@ def evaluate(
         split: ``train``, ``validation`` or ``test``.
         progress: told how far the work is.
     """
-    opened, resolved, model, store = _opened(run, data, progress)
-    place = workload.find(resolved.workload)
-    evaluated = place.evaluate(model, resolved, store, split, progress)
-    evaluated.record["trained"] = opened.done
+    trained = Trained(run)
+    model, store = trained.opened(data, progress)
+    evaluated = trained.workload.evaluate(model, trained.recipe, store, split, progress)
+    evaluated.record["trained"] = trained.run.done
     evaluated.record["data"] = {
         "store": str(store.path.resolve()),
         "fingerprint": store.manifest.get("fingerprints", {}).get(split),
         "simulated": _simulated(store.manifest),
     }
-    write_evaluation(opened.path, evaluated)
+    write_evaluation(trained.run.path, evaluated)
     return evaluated.record
 
 
@@ -218,11 +219,10 @@ def submit(
         out: the zip.
         progress: told how far the work is.
     """
-    write = _able(run).submit
-    if write is None:
-        raise _refused(run, "submit")
-    _, resolved, model, store = _opened(run, data, progress)
-    return write(model, resolved, store, split, Path(out), progress)
+    trained = Trained(run)
+    submit = trained.submit
+    model, store = trained.opened(data, progress)
+    return submit(model, trained.recipe, store, split, Path(out), progress)
 
 
 def export(
@@ -240,11 +240,10 @@ def export(
         data: a raw folder or a prepared store; by default the run's own.
         progress: told how far the work is.
     """
-    write = _able(run).export
-    if write is None:
-        raise _refused(run, "export")
-    _, resolved, model, store = _opened(run, data, progress)
-    return write(model, resolved, store, Path(out))
+    trained = Trained(run)
+    export = trained.export
+    model, store = trained.opened(data, progress)
+    return export(model, trained.recipe, store, Path(out))
 
 
 def load(run: str | Path, *, data: str | Path | None = None) -> Any:
@@ -256,11 +255,8 @@ def load(run: str | Path, *, data: str | Path | None = None) -> Any:
         run: the run's folder.
         data: where articles are looked up; by default the run's own store. A run of sentences needs none.
     """
-    embed = _able(run).embed
-    if embed is None:
-        return _recommender(run, data, silent)
-    opened = Run.open(Path(run))
-    return embed(opened.model, recipe_of(opened))
+    trained = Trained(run)
+    return trained.embedder() if trained.embeds else trained.recommender(data)
 
 
 def recommend(
@@ -285,17 +281,9 @@ def recommend(
     Raises:
         UsageError: the run recommends nothing, or the question does not suit it.
     """
-    return _recommender(run, data, progress, question).answers(question, top=top)
-
-
-def require_answerable(run: str | Path, question: Question, *, everybody: bool = False) -> None:
-    """Refuse a question that a run cannot answer, before anything is loaded.
-
-    Raises:
-        UsageError: the run recommends nothing, or the question says what it does not take or lacks what it
-            needs.
-    """
-    _recommends(run).require(question, everybody=everybody)
+    trained = Trained(run)
+    trained.recommends.require(question)
+    return trained.recommender(data, progress).answers(question, top=top)
 
 
 def recommend_all(
@@ -304,7 +292,7 @@ def recommend_all(
     out: str | Path,
     data: str | Path | None = None,
     top: int = 10,
-    by: str | None = None,
+    question: Question = _NOTHING_SAID,
     progress: Progress = silent,
 ) -> int:
     """Write the best articles or items for everybody in the data as one Parquet file; return its rows.
@@ -314,15 +302,16 @@ def recommend_all(
         out: the file; an older one is replaced.
         data: a raw folder or a prepared store; by default the run's own.
         top: how many for each.
-        by: the label that ranks, where there are several; by default the first.
+        question: what is the same for everybody: ``by``, the label that ranks.
         progress: told how far the work is.
 
     Raises:
-        UsageError: the run recommends nothing, or ranks by nothing but its target.
+        UsageError: the run recommends nothing, or the question is for one reader or user.
     """
-    question = Question(by=by)
-    recommender = _recommender(run, data, progress, question, everybody=True)
-    return write_blocks(Path(out), recommender.answers_for_all(question, top=top, progress=progress))
+    trained = Trained(run)
+    trained.recommends.require(question, everybody=True)
+    blocks = trained.recommender(data, progress).answers_for_all(question, top=top, progress=progress)
+    return write_blocks(Path(out), blocks)
 
 
 def embed(
@@ -347,11 +336,7 @@ def embed(
     Raises:
         UsageError: the run is of another workload.
     """
-    make = _able(run).embed
-    if make is None:
-        raise _refused(run, "embed")
-    opened = Run.open(Path(run))
-    embedder = make(opened.model, recipe_of(opened))
+    embedder = Trained(run).embedder()
     return embedder.embed_file(Path(file), Path(out), column=column, tell=tell, progress=progress)
 
 
@@ -387,72 +372,3 @@ def _facts(run: Run, trainee: workload.Trainee, fitted: "Fitted") -> dict[str, A
         "parameters trained": sum(each.numel() for each in parameters if each.requires_grad),
         **trainee.facts,
     }
-
-
-def _able(run: str | Path) -> "Capabilities[nn.Module, Recipe, Store]":
-    """Return what a run's models can do."""
-    return workload.find(_workload(run)).capabilities
-
-
-def _refused(run: str | Path, capability: str) -> UsageError:
-    """Return why a run is of no use for what its models cannot do."""
-    return workload.refusal(Path(run), _workload(run), capability)
-
-
-def _workload(run: str | Path) -> str:
-    return str(Run.open(Path(run)).facts["workload"])
-
-
-def _recommends(run: str | Path) -> "Recommends[nn.Module, Recipe, Store]":
-    """Return how a run recommends, or refuse one that does not."""
-    able = _able(run).recommend
-    if able is None:
-        raise _refused(run, "recommend")
-    return able
-
-
-def _recommender(
-    run: str | Path,
-    data: str | Path | None,
-    progress: Progress,
-    question: Question | None = None,
-    *,
-    everybody: bool = False,
-) -> Recommender:
-    """Return what answers for a run; refuse a question that does not suit it before anything is loaded."""
-    able = _recommends(run)
-    if question is not None:
-        able.require(question, everybody=everybody)
-    opened, resolved, model, store = _opened(run, data, progress)
-    return able.recommender(model, resolved, store, opened.model)
-
-
-def _opened(
-    run: str | Path, data: str | Path | None, progress: Progress
-) -> "tuple[Run, Recipe, nn.Module, Store]":
-    """Return a run with its recipe, its model and the store."""
-    opened = Run.open(Path(run))
-    resolved = recipe_of(opened)
-    store = _store(opened, resolved, data, progress)
-    return opened, resolved, workload.find(resolved.workload).load(opened.model, resolved, store), store
-
-
-def _store(run: Run, recipe: Recipe, data: str | Path | None, progress: Progress) -> Store:
-    """Return the store of a run, or of other data, where malformed rows are what they were in training."""
-    where = Path(data) if data is not None else Path(run.facts["store"]["path"])
-    if data is None and not where.exists():
-        raise UsageError(
-            f"{run.path}: its prepared store {where} is gone; say where the data are now, raw or prepared."
-        )
-    preparation = Preparation(on_bad_row=_on_bad_row(run), progress=progress, model=run.model)
-    return workload.find(recipe.workload).prepare(where, recipe, preparation).store
-
-
-def _on_bad_row(run: Run) -> OnBadRow:
-    """Return what became of malformed rows in a run's training; the first runs did not note it."""
-    return "skip" if run.facts["store"].get("on_bad_row") == "skip" else "stop"
-
-
-def recipe_of(run: Run) -> Recipe:
-    """Return the recipe that a run was made with; keys that it did not know yet have their defaults."""
-    return workload.resolved(run.recipe_table(), run.path / "recipe.toml")

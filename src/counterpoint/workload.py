@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from counterpoint.metrics.tables import Evaluated
     from counterpoint.runs.recipe import Recipe
     from counterpoint.storage.prepared import Prepared
-    from counterpoint.training.loop import Batch, Batches
+    from counterpoint.training.protocols import Batch, Batches
 
 OnBadRow = Literal["stop", "skip"]
 """Stop at the first malformed row, or set malformed rows aside."""
@@ -218,6 +218,10 @@ class Recommends(Generic[AnyModel, AnyRecipe, AnyStore]):
                 raise ArgumentError(name, "missing; say whom to recommend to, or ask for everybody")
 
 
+Submit = Callable[[AnyModel, AnyRecipe, AnyStore, str | None, Path, Progress], Submission]
+Export = Callable[[AnyModel, AnyRecipe, AnyStore, Path], Exported]
+
+
 @dataclass(frozen=True)
 class Capabilities(Generic[AnyModel, AnyRecipe, AnyStore]):
     """What a workload's models can do beside being evaluated; what is none is refused in one way.
@@ -231,8 +235,8 @@ class Capabilities(Generic[AnyModel, AnyRecipe, AnyStore]):
     """
 
     recommend: Recommends[AnyModel, AnyRecipe, AnyStore] | None = None
-    submit: Callable[[AnyModel, AnyRecipe, AnyStore, str | None, Path, Progress], Submission] | None = None
-    export: Callable[[AnyModel, AnyRecipe, AnyStore, Path], Exported] | None = None
+    submit: Submit[AnyModel, AnyRecipe, AnyStore] | None = None
+    export: Export[AnyModel, AnyRecipe, AnyStore] | None = None
     embed: Callable[[Path, AnyRecipe], Embedder] | None = None
 
 

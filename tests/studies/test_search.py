@@ -264,11 +264,12 @@ def test_a_recipe_without_ranges(place, tiny_encoder, tmp_path):
 def test_data_without_a_validation_split(search, tmp_path, monkeypatch):
     from dataclasses import replace
 
-    from counterpoint import workload
+    from counterpoint.news import workload
 
-    news = workload.find("news")
-    trainee = news.trainee
-    monkeypatch.setattr(news, "trainee", lambda *given: replace(trainee(*given), validate=None))
+    def unvalidated(*given):
+        return replace(workload.trainee(*given), validate=None)
+
+    monkeypatch.setattr(workload, "WORKLOAD", replace(workload.WORKLOAD, trainee=unvalidated))
     with pytest.raises(UsageError, match="no validation split to watch"):
         search(tmp_path / "out", trials=1)
 

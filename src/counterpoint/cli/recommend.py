@@ -61,9 +61,10 @@ def recommend(
     )
     target = _target(everybody, out, json)
     if everybody:
-        api.require_answerable(run, question, everybody=True)
         with show.progress() as progress:
-            rows = api.recommend_all(run, out=target, data=data, top=top, by=by, progress=progress)
+            rows = api.recommend_all(
+                run, out=target, data=data, top=top, question=question, progress=progress
+            )
         show.say(f"written: {rows:,} rows in {target}")
         return
     with show.progress() as progress:

@@ -23,6 +23,7 @@ from counterpoint.runs.folder import Run, data_difference, recipe_difference
 from counterpoint.runs.recipe import Recipe
 from counterpoint.runs.records import Group, read_run
 from counterpoint.storage.files import new_file, read_json, write_json
+from counterpoint.trained import Trained
 from counterpoint.workload import OnBadRow, Preparation
 
 _TEXTS = frozenset({"summary", "tune"})  # keys of a recipe that no result depends on
@@ -282,7 +283,7 @@ def _refuse_another(folder: Path, recipe: Recipe, manifest: Mapping[str, Any]) -
     if not (folder / "run.json").is_file():
         return
     run = Run.open(folder)
-    theirs, ours = (tomllib.loads(recipes.to_toml(each)) for each in (api.recipe_of(run), recipe))
+    theirs, ours = (tomllib.loads(recipes.to_toml(each)) for each in (Trained(run.path).recipe, recipe))
     difference = recipe_difference(theirs, ours, _TEXTS)
     difference = difference or data_difference(run.facts["store"]["manifest"], manifest)
     if difference is not None:

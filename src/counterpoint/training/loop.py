@@ -4,17 +4,17 @@ import math
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from counterpoint.balance import Balancer, Report
@@ -24,53 +24,13 @@ from counterpoint.runs import recipe
 from counterpoint.runs.folder import Run
 from counterpoint.storage.files import new_folder
 from counterpoint.training.checkpoint import load_checkpoint, save_checkpoint
-from counterpoint.training.log import JsonLog
+from counterpoint.training.log import TrainingLog
 from counterpoint.training.norms import norms_by_layer
 from counterpoint.training.optimizers import clip_gradients, make_optimizer, parameter_groups
+from counterpoint.training.protocols import Batch, Batches, TaskByTask
 from counterpoint.training.schedule import DECAYS
 
-LOG_EVERY = 10
 _MOST_NOT_FINITE = 10
-
-
-class Batch(Protocol):
-    """What a model computes its losses from."""
-
-    def to(self, device: torch.device) -> Self:
-        """Return the batch on ``device``."""
-        ...
-
-    def __len__(self) -> int:
-        """Examples in the batch."""
-        ...
-
-
-@runtime_checkable
-class TaskByTask(Protocol):
-    """A batch whose tasks have examples of their own.
-
-    Its parts go through the model one after another, so that only one part's activations are in memory. A
-    task that comes in several parts counts as often.
-    """
-
-    def parts(self) -> Iterable[Batch]:
-        """Return the parts, each of one task or more."""
-        ...
-
-
-Yielded = TypeVar("Yielded", bound=Batch, covariant=True)
-
-
-class Batches(Protocol[Yielded]):
-    """The batches of an epoch; each is a function of its place, so training can go on anywhere."""
-
-    def __len__(self) -> int:
-        """Batches in an epoch."""
-        ...
-
-    def batch(self, epoch: int, number: int, *, rank: int = 0, processes: int = 1) -> Yielded:
-        """Return a batch, or one process's share of it."""
-        ...
 
 
 class StopTraining(Exception):  # noqa: N818  # no error: whoever watches the training has seen enough
@@ -79,18 +39,6 @@ class StopTraining(Exception):  # noqa: N818  # no error: whoever watches the tr
 
 class DivergedError(CounterpointError):
     """The gradients are not finite any more."""
-
-
-class Model(Protocol):
-    """What the loop needs of a model beside being a module."""
-
-    def losses(self, batch: Any) -> dict[str, Tensor]:
-        """Return the loss of each task."""
-        ...
-
-    def shared_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield the parameters that the tasks share."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -119,9 +67,6 @@ class _State:
     without_progress: int = 0
     stopped: bool = False
     steps_not_finite: int = 0
-    log_sizes: dict[str, int] = field(default_factory=dict)
-    summed: dict[str, float] = field(default_factory=dict)
-    summed_steps: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -217,18 +162,33 @@ class _Loop:
         self.total = self.settings.epochs * self.per_epoch
         self.state = _State()
         self.not_finite_running = 0
-        self.durations: list[float] = []
         self.parts = Counter[str]()  # of each task in this step
 
     def go(self, progress: Progress) -> Fitted:
         """Take all steps that are left."""
         restored = load_checkpoint(self.run.path / "checkpoints", self.model, self.optimizer)
+        of_log: dict[str, dict[str, Any]] = {}
         if restored is not None:
-            self.state = _State(**restored[0])
+            known = {each.name for each in fields(_State)}
+            of_loop = {name: value for name, value in restored[0].items() if name in known}
+            of_log = {name: value for name, value in restored[0].items() if name not in known}
+            self.state = _State(**of_loop)
             self.balancer.load_state_dict(restored[1])
         self.started = time.monotonic() - self.state.seconds
-        with self._logs() as (self.metrics, self.balance):
-            self.clock, self.since = time.monotonic(), 0
+        writes = self.accelerator.is_main_process
+        if writes:
+            for leftover in self.run.path.glob(".model.*"):  # of a process that died while it wrote the model
+                shutil.rmtree(leftover)
+        with closing(
+            TrainingLog(
+                self.run,
+                every=self.settings.log_every,
+                per_epoch=self.per_epoch,
+                total=self.total,
+                state=of_log,
+                writes=writes,
+            )
+        ) as self.log:
             self.model.train()
             progress("training", self.state.step, self.total)
             while self.state.step < self.total and not self.state.stopped:
@@ -241,21 +201,6 @@ class _Loop:
                 if step % self.settings.checkpoint_every == 0 or epoch_ends or self.state.stopped:
                     self._checkpoint()
         return Fitted(self.state.best, self.state.best_step, time.monotonic() - self.started)
-
-    @contextmanager
-    def _logs(self) -> Iterator[tuple[JsonLog | None, JsonLog | None]]:
-        """Yield the logs of the first process, cut back to the checkpoint; others have none."""
-        if not self.accelerator.is_main_process:
-            yield None, None
-            return
-        for leftover in self.run.path.glob(".model.*"):  # of a process that died while it wrote the model
-            shutil.rmtree(leftover)
-        sizes = self.state.log_sizes
-        metrics, balance = (
-            JsonLog(self.run.path / f"{name}.jsonl", sizes.get(name, 0)) for name in ("metrics", "balance")
-        )
-        with closing(metrics), closing(balance):
-            yield metrics, balance
 
     def _step(self) -> None:
         """Take one step; one whose gradients are not finite is left out and counted."""
@@ -279,8 +224,17 @@ class _Loop:
             self.not_finite_running += 1
         self.optimizer.zero_grad(set_to_none=True)
         state.step += 1
-        self.durations.append(time.monotonic() - begun)
-        self._log(report, factor, norms_by_layer(report, self.model, shared))
+        self.log.stepped(
+            state.step,
+            report,
+            {task: parts / self.settings.accumulate for task, parts in self.parts.items()},
+            norms_by_layer(report, self.model, shared),
+            seconds=time.monotonic() - begun,
+            facts={
+                "learning_rate": self.settings.learning_rate * factor,
+                "steps_not_finite": state.steps_not_finite,
+            },
+        )
         if self.not_finite_running == _MOST_NOT_FINITE:
             raise DivergedError(
                 f"{self.run.path}: {_MOST_NOT_FINITE} steps running gave gradients that are not finite "
@@ -294,7 +248,7 @@ class _Loop:
         diagnose = every is not None and self.state.step % every == 0
         heads = list(self.model.parameters())
         for batch in self._shares():
-            self.since += len(batch) * self.accelerator.num_processes
+            self.log.examples += len(batch) * self.accelerator.num_processes
             if several == 1 and not isinstance(batch, TaskByTask):
                 losses = self.model.losses(batch)
                 self.parts.update(losses.keys())
@@ -320,46 +274,13 @@ class _Loop:
             batch = self.batches.batch(epoch, number, rank=rank, processes=processes)
             yield batch.to(self.accelerator.device)
 
-    def _log(self, report: Report, factor: float, layers: dict[str, dict[str, float]]) -> None:
-        """Write the balancing of every step, or of some, and the mean losses of ten times as many."""
-        state, every = self.state, self.settings.log_every
-        if report.finite:
-            for task, loss in zip(report.tasks, report.losses.tolist(), strict=True):
-                state.summed[task] = state.summed.get(task, 0.0) + loss
-                # A step may have no batch of a task, or several, whose losses it adds up.
-                batches = self.parts[task] / self.settings.accumulate
-                state.summed_steps[task] = state.summed_steps.get(task, 0.0) + batches
-        if self.balance and ((state.step - 1) % every == 0 or layers):
-            self.balance.write({"step": state.step, **report.as_dict(), **layers})
-        if state.step % (LOG_EVERY * every) == 0 or state.step == self.total:
-            if self.metrics:
-                elapsed = max(time.monotonic() - self.clock, 1e-9)
-                self.metrics.write(
-                    {
-                        "step": state.step,
-                        "epoch": state.step / self.per_epoch,
-                        "losses": {
-                            task: total / state.summed_steps[task] for task, total in state.summed.items()
-                        },
-                        "learning_rate": self.settings.learning_rate * factor,
-                        "examples_per_second": self.since / elapsed,
-                        "seconds_per_step": float(np.median(self.durations)),
-                        "steps_not_finite": state.steps_not_finite,
-                    }
-                )
-            state.summed, state.summed_steps, self.durations = {}, {}, []
-            self.clock, self.since = time.monotonic(), 0
-
     def _validate(self) -> None:
         """Validate; keep the model if none is known to be better, stop if there is no progress."""
         state = self.state
         # All processes follow the first one's numbers, or they could part over a rounding.
         metrics = broadcast_object_list([self.validate() if self.validate else {}])[0]
         value = metrics.get(self.metric, math.nan)
-        if self.metrics and metrics:
-            self.metrics.write(
-                {"step": state.step, "epoch": state.step / self.per_epoch, "validation": metrics}
-            )
+        self.log.validated(state.step, metrics)
         if state.best is None or value > state.best:
             state.best, state.best_step = (None if math.isnan(value) else value), state.step
             state.without_progress = 0
@@ -375,15 +296,14 @@ class _Loop:
             except StopTraining:
                 if state.step < self.total and not state.stopped:  # otherwise it has ended by itself
                     raise
-        self.clock, self.since = time.monotonic(), 0
+        self.log.pause()
 
     def _checkpoint(self) -> None:
         """Write a checkpoint from the first process."""
         self.state.seconds = time.monotonic() - self.started
-        if self.metrics and self.balance:
-            self.state.log_sizes = {"metrics": self.metrics.size(), "balance": self.balance.size()}
-            folder = self.run.path / "checkpoints"
-            save_checkpoint(folder, self.model, self.optimizer, self.balancer.state_dict(), vars(self.state))
+        if self.accelerator.is_main_process:
+            folder, state = self.run.path / "checkpoints", {**vars(self.state), **self.log.state()}
+            save_checkpoint(folder, self.model, self.optimizer, self.balancer.state_dict(), state)
         self.accelerator.wait_for_everyone()
 
 
