@@ -257,24 +257,34 @@ class Workload(Generic[AnyModel, AnyRecipe, AnyStore]):
         recipe_type: the type of its recipes.
         formats: of the raw data that it reads.
         example: a recipe of its own, to name where one is needed.
-        finds: whether there are raw files of its own in a place.
         prepare: returns the store of raw data, made on first use; the data may be a store itself.
         trainee: returns what the loop trains.
         load: returns a model that ``Trainee.save`` wrote; the store takes over its label numbers.
         evaluate: returns metrics, floors, slices and counts of a split, and the metrics of every unit.
         capabilities: what else its models can do.
+        find: finds raw files of its own in a place, or raises a `UsageError`; none where a recipe names them.
     """
 
     name: str
     recipe_type: type[AnyRecipe]
     formats: Formats[Named]
     example: str
-    finds: Callable[[Path], bool]
     prepare: Callable[[Path, AnyRecipe, Preparation], "Prepared[AnyStore]"]
     trainee: Callable[[AnyRecipe, AnyStore, Progress], Trainee]
     load: Callable[[Path, AnyRecipe, AnyStore], AnyModel]
     evaluate: Callable[[AnyModel, AnyRecipe, AnyStore, str, Progress], "Evaluated"]
     capabilities: Capabilities[AnyModel, AnyRecipe, AnyStore] = field(default_factory=Capabilities)
+    find: Callable[[Path], object] | None = None
+
+    def reads(self, data: Path) -> bool:
+        """Return whether there are raw files of its own in a place."""
+        if self.find is None:
+            return False
+        try:
+            self.find(data)
+        except UsageError:
+            return False
+        return True
 
 
 AnyWorkload = Workload["nn.Module", "Recipe", Store]
@@ -356,7 +366,7 @@ def prepare(data: Path, recipe: "Recipe", preparation: Preparation) -> "Prepared
     try:
         return find(own).prepare(data, recipe, preparation)
     except NoDataError as error:
-        readers = [name for name in others if find(name).finds(data)]
+        readers = [name for name in others if find(name).reads(data)]
         if not readers:
             raise
         raise UsageError(f"{data}: looks like data of {' or '.join(readers)}, {remedy(readers)}.") from error

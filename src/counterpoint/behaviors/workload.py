@@ -15,7 +15,7 @@ from counterpoint.behaviors.evaluate import evaluate as evaluate_ranking
 from counterpoint.behaviors.model import BehaviorsNetwork
 from counterpoint.behaviors.recipe import BehaviorsRecipe
 from counterpoint.behaviors.recommend import BehaviorsRecommender
-from counterpoint.errors import CounterpointError, UsageError
+from counterpoint.errors import CounterpointError
 from counterpoint.metrics.tables import Evaluated, measured
 from counterpoint.progress import Progress, silent
 from counterpoint.storage.files import read_json, write_json
@@ -118,21 +118,12 @@ def _identity(store: Store) -> dict[str, str | int]:
     return {"users": store.user_count, "items": store.item_count, "ids": digest.hexdigest()[:16]}
 
 
-def _finds(data: Path) -> bool:
-    """Return whether there is a log of some format in a place."""
-    try:
-        find(data)
-    except UsageError:
-        return False
-    return True
-
-
 WORKLOAD = Workload(
     name="behaviors",
     recipe_type=BehaviorsRecipe,
     formats=FORMATS,
     example="metabalance",
-    finds=_finds,
+    find=find,
     prepare=prepare,
     trainee=trainee,
     load=load,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from counterpoint.errors import CounterpointError, UsageError
+from counterpoint.errors import CounterpointError
 from counterpoint.feedback.batches import TrainingBatches
 from counterpoint.feedback.data.fitted import Fitted
 from counterpoint.feedback.data.formats import FORMATS
@@ -150,21 +150,12 @@ def _recommender(model: Model, recipe: FeedbackRecipe, store: Store, folder: Pat
     return FeedbackRecommender(model, store)
 
 
-def _finds(data: Path) -> bool:
-    """Return whether there is a log of some format in a place."""
-    try:
-        find(data)
-    except UsageError:
-        return False
-    return True
-
-
 WORKLOAD = Workload(
     name="feedback",
     recipe_type=FeedbackRecipe,
     formats=FORMATS,
     example="gradcraft",
-    finds=_finds,
+    find=find,
     prepare=prepare,
     trainee=trainee,
     load=load,

@@ -218,21 +218,12 @@ def _title_blocks(store: Store, size: int = 256) -> Iterator[tuple[Int[np.ndarra
         yield rows, packed(*store.texts("title", rows)).texts
 
 
-def _finds(data: Path) -> bool:
-    """Return whether there are articles and impressions of some format in a place."""
-    try:
-        find(data)
-    except UsageError:
-        return False
-    return True
-
-
 WORKLOAD = Workload(
     name="news",
     recipe_type=NewsRecipe,
     formats=FORMATS,
     example="mtrec",
-    finds=_finds,
+    find=find,
     prepare=prepare,
     trainee=trainee,
     load=load,

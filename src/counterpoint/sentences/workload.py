@@ -91,17 +91,11 @@ def _encoder(folder: Path, recipe: SentencesRecipe) -> SentenceEncoder:
     return SentenceEncoder(load(folder, recipe), recipe, load_tokenizer(str(folder / "encoder")))
 
 
-def _finds(data: Path) -> bool:
-    """Return that nothing tells files of sentences: it is the recipe that names them."""
-    return False
-
-
 WORKLOAD = Workload(
     name="sentences",
     recipe_type=SentencesRecipe,
     formats=FORMATS,
     example="minbert-final",
-    finds=_finds,
     prepare=prepare,
     trainee=trainee,
     load=load,
