@@ -7,10 +7,10 @@ from benchmarks.measure import Ratio, interleaved
 from benchmarks.synthetic import store
 from counterpoint import api
 from counterpoint.encoders.pretrained import locate
+from counterpoint.news.baselines import encode_contents
 from counterpoint.news.features import FeatureReader
-from counterpoint.news.models.building import untrained_titles
+from counterpoint.news.models.texts import untrained_titles
 from counterpoint.news.recipe import NewsRecipe
-from counterpoint.news.scoring import encode_contents
 
 ARTICLES = 1_024
 

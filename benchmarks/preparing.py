@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 import counterpoint.news.data.prepare, torch, polars, numpy
 from counterpoint.news.data.impressions import ImpressionWriter
-from counterpoint.news.data import mind
+from counterpoint.news.data.formats.mind import FORMAT
 from counterpoint.storage.rows import BadRows
 from counterpoint.progress import silent
 from counterpoint.training.memory import peak_megabytes
@@ -26,8 +26,9 @@ folder = Path(sys.argv[1]); (folder / "out" / "arrays").mkdir(parents=True)
 import time; start = time.perf_counter()
 news = (folder / "news.tsv").open(encoding="utf-8")
 ids = {line.split("\\t", 1)[0]: row for row, line in enumerate(news, 1)}
-writer = ImpressionWriter(folder / "out", ids)
-for block in mind.impressions(folder / sys.argv[2], BadRows("stop", folder / "bad"), silent, labelled=True):
+bad = BadRows("stop", folder / "bad")
+writer = ImpressionWriter(folder / "out", ids, bad)
+for block in FORMAT.impressions(folder / sys.argv[2], bad, silent, labelled=True):
     writer.add(0, block)
 writer.close()
 print(time.perf_counter() - start, peak_megabytes())

@@ -10,6 +10,8 @@ from counterpoint.encoders.pretrained import load_tokenizer
 from counterpoint.news.data.layout import find
 from counterpoint.news.data.prepare import prepare
 from counterpoint.news.data.store import Store
+from counterpoint.news.recipe import Data
+from counterpoint.workload import Preparation
 
 _WORDS = """
 city council budget tram mountain winter coach season market shares doctor study film album recipe
@@ -24,7 +26,7 @@ def store(articles: int, impressions: int, seed: int = 0) -> Store:
     """Return a prepared store: median history 19 and at most 50, 37 candidates, titles of 5 to 20 pieces."""
     folder = Path(mkdtemp(prefix="counterpoint-benchmark-"))
     write_mind(folder, articles, impressions, seed)
-    return prepare(find(folder), folder / "store", load_tokenizer("minilm"))
+    return prepare(find(folder), folder / "store", load_tokenizer("minilm"), Data(), Preparation())
 
 
 def write_mind(folder: Path, articles: int, impressions: int, seed: int = 0) -> None:

@@ -10,10 +10,9 @@ from counterpoint.encoders.pretrained import locate
 from counterpoint.news.batches import Batch, TrainingBatches
 from counterpoint.news.models.building import fresh
 from counterpoint.news.models.readers import AttentiveReader
-from counterpoint.news.models.recommender import Recommender
+from counterpoint.news.models.recommender import Recommender, nce_loss
 from counterpoint.news.recipe import NewsRecipe
 from counterpoint.news.tasks.classification import Classification
-from counterpoint.news.tasks.ranking import nce_loss
 from counterpoint.news.tasks.tagging import Tagging
 
 SLOTS, PADDED = 55, 20

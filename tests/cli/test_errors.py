@@ -109,9 +109,11 @@ def test_a_store_for_another_tokenizer(command, small_mind, tiny, tiny_encoder, 
     again = ("train", "mtrec", "--data", tmp_path / "store", "--out", tmp_path / "run")
     said = sentence(command(*again, "--set", f"encoder.name={other}"), 1)
     assert "tokenised for" in said
-    assert f"prepare the data again with --encoder {other}" in said
+    assert f"prepare the data again with the encoder {other}" in said
     longer = [*tiny, "--set", "data.max_title_tokens=30"]
-    assert "titles were cut at 20 tokens" in sentence(command(*again, *longer), 1)
+    assert "prepared with data.max_title_tokens = 20, the recipe has 30" in sentence(
+        command(*again, *longer), 1
+    )
 
 
 @pytest.fixture

@@ -4,11 +4,10 @@ from pathlib import Path
 import pytest
 
 from counterpoint.encoders.pretrained import load_tokenizer
-from counterpoint.news.data.layout import find
-from counterpoint.news.data.prepare import prepare
 from counterpoint.news.data.store import Store
 from counterpoint.news.recipe import NewsRecipe
 from counterpoint.simulation.news.mind import simulate
+from news_stores import prepared_store
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +30,7 @@ def store_of(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Ca
 
     def prepared(folder: Path, **settings: int) -> Store:
         out = tmp_path_factory.mktemp("stores") / folder.name
-        return prepare(find(folder), out, load_tokenizer(str(tiny_encoder)), **settings)
+        return prepared_store(folder, out, load_tokenizer(str(tiny_encoder)), **settings)
 
     return prepared
 

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from counterpoint.metrics.impressions import impression_metrics, ranks
-from counterpoint.news.baselines import UNKNOWN_TIME, Shown, popularity, random_scores, recency
+from counterpoint.news.baselines import Shown, popularity, random_scores, recency
+from counterpoint.news.data.store import UNKNOWN_TIME
 
 SECOND = 1_000_000
 

@@ -4,8 +4,8 @@ import torch
 
 from counterpoint.errors import CounterpointError
 from counterpoint.news.batches import TrainingBatches
+from counterpoint.news.data.store import IGNORE
 from counterpoint.news.features import padded
-from counterpoint.news.tasks.classification import IGNORE
 
 WORDS = [
     "apple",

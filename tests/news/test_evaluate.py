@@ -7,14 +7,13 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from counterpoint.metrics.tables import OPTIMUM
-from counterpoint.news import floors as beside
-from counterpoint.news import slices as slicing
-from counterpoint.news.data.store import UNKNOWN
-from counterpoint.news.evaluate import evaluate, features_of
-from counterpoint.news.floors import splits_before
-from counterpoint.news.models.building import fresh, untrained_titles
-from counterpoint.news.scoring import encode_articles, score_impressions
-from counterpoint.news.tasks.classification import IGNORE
+from counterpoint.news import editorial
+from counterpoint.news import evaluate as evaluation
+from counterpoint.news.data.store import IGNORE, UNKNOWN
+from counterpoint.news.evaluate import evaluate
+from counterpoint.news.models.building import fresh
+from counterpoint.news.models.texts import untrained_titles
+from counterpoint.news.scoring import encode_articles, features_of, score_impressions
 from samples import ARTICLES, news_row
 
 FLOORS = {"random", "popularity", "popularity, 24 h", "recency", "content"}
@@ -90,7 +89,7 @@ def test_the_truth_ranks_best(simulated, make_recipe, model_of):
 
 
 def test_slices_are_the_impressions_they_name(simulated, make_recipe, model_of, monkeypatch):
-    monkeypatch.setattr(slicing, "_SMALLEST_SLICE", 3)
+    monkeypatch.setattr(evaluation, "SMALLEST_SLICE", 3)
     recipe = make_recipe()
     outcome = evaluate(model_of(simulated, recipe), recipe, simulated, "test")
     slices, scored = outcome.record["slices"], outcome.record["counts"]["scored"]
@@ -166,7 +165,7 @@ def test_ties_are_counted(simulated, make_recipe, model_of):
     shown = simulated.impressions(simulated.split("test"))
     history, _ = simulated.histories(shown.history, 50)
     features = features_of(model, recipe, simulated)
-    index = encode_articles(model, simulated, features, np.concatenate((shown.candidates, history)))
+    index = encode_articles(model, features, np.concatenate((shown.candidates, history)))
     scores = score_impressions(model.eval(), index, simulated, shown, 50)
     tied = 0
     for start, stop in zip(shown.offsets[:-1], shown.offsets[1:], strict=True):
@@ -260,7 +259,7 @@ def editorial_by_hand(outcome, store, shown, vectors, before, most, rows):
 def test_editorial_measures_are_those_of_the_lists_the_model_would_show(
     most_lists, simulated, make_recipe, model_of, monkeypatch
 ):
-    monkeypatch.setattr(beside, "_MOST_LISTS", most_lists)
+    monkeypatch.setattr(editorial, "MOST_LISTS", most_lists)
     recipe = make_recipe()
     outcome = evaluate(model_of(simulated, recipe), recipe, simulated, "test")
     shown = simulated.impressions(simulated.split("test"))
@@ -288,10 +287,10 @@ def test_editorial_measures_are_those_of_the_lists_the_model_would_show(
 
 def test_floors_know_what_came_before_the_split_and_nothing_else(small_mind, store_of, make_recipe, model_of):
     store, recipe = store_of(small_mind), make_recipe(tasks=["click"])
-    assert splits_before(store, "train") == []
-    assert splits_before(store, "validation") == ["train"]
-    assert splits_before(store, "test") == ["train", "validation"]
-    assert splits_before(store, "unlabelled") == ["train", "validation", "test"]
+    assert store.splits_before("train") == []
+    assert store.splits_before("validation") == ["train"]
+    assert store.splits_before("test") == ["train", "validation"]
+    assert store.splits_before("unlabelled") == ["train", "validation", "test"]
     outcome = evaluate(model_of(store, recipe), recipe, store, "validation")
     log = []
     for split in ("train", "validation"):
@@ -372,7 +371,7 @@ def test_categories_that_the_model_does_not_know_are_told(mind_folder, store_of,
 def test_slices_of_categories_and_hours_are_the_impressions_they_name(
     simulated, make_recipe, model_of, monkeypatch
 ):
-    monkeypatch.setattr(slicing, "_SMALLEST_SLICE", 1)
+    monkeypatch.setattr(evaluation, "SMALLEST_SLICE", 1)
     recipe = make_recipe(tasks=["click"])
     outcome = evaluate(model_of(simulated, recipe), recipe, simulated, "test")
     slices = outcome.record["slices"]

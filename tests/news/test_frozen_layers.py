@@ -46,7 +46,7 @@ def test_training_with_the_cache_is_training_without_it(
     batch = with_cache.batches.batch(0, 0)
     assert len(batch.packs[0].lower) == len(batch.packs[0].texts["title"].texts.tokens)
     assert states(cache)
-    monkeypatch.setattr(workload, "_state_cache", lambda *_: None)
+    monkeypatch.setattr(workload, "frozen_states", lambda *_: None)
     without, computed = trained(recipe, simulated)
     assert without.batches.batch(0, 0).packs[0].lower is None
     np.testing.assert_allclose(cached, computed, rtol=2e-3)

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from counterpoint.news.batches import TrainingBatches
-from counterpoint.news.models.building import fresh, untrained_titles
-from counterpoint.news.models.scores import Dot, ScaledCosine
-from counterpoint.news.tasks.classification import IGNORE
+from counterpoint.news.data.store import IGNORE
+from counterpoint.news.models.building import fresh
+from counterpoint.news.models.recommender import Dot, ScaledCosine
+from counterpoint.news.models.texts import untrained_titles
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
+from counterpoint.news.models.hierarchical import HierarchicalReader
 from counterpoint.news.models.readers import (
     AttentiveReader,
     Everyone,
-    HierarchicalReader,
     RecurrentReader,
     SelfAttentiveReader,
 )

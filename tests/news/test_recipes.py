@@ -10,12 +10,20 @@ from safetensors.torch import load_file
 
 from counterpoint import balance
 from counterpoint.api import read_recipe
+from counterpoint.encoders.pretrained import load_tokenizer
 from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.news import workload
 from counterpoint.news.data.store import Store
-from counterpoint.news.evaluate import articles_of, context_of, evaluate, features_of
-from counterpoint.news.leaking import LEAKING
-from counterpoint.news.scoring import encode_articles, score_impressions
+from counterpoint.news.evaluate import evaluate
+from counterpoint.news.models.building import save
+from counterpoint.news.recipe import LEAKING
+from counterpoint.news.scoring import (
+    articles_of,
+    context_of,
+    encode_articles,
+    features_of,
+    score_impressions,
+)
 from counterpoint.progress import silent
 from counterpoint.runs.recipe import builtin_names
 from counterpoint.simulation.news.ebnerd import simulate_ebnerd
@@ -85,9 +93,8 @@ def trained(recipe, store, steps=2):
 
 def scores_of(model, recipe, store, split="test"):
     shown = store.impressions(store.split(split))
-    index = encode_articles(
-        model.eval(), store, features_of(model, recipe, store), articles_of(store, shown, recipe)
-    )
+    features = features_of(model, recipe, store)
+    index = encode_articles(model.eval(), features, articles_of(store, shown, recipe))
     context = context_of(recipe, store, split)
     return score_impressions(model, index, store, shown, recipe.data.max_history, context)
 
@@ -103,7 +110,7 @@ def test_a_recipe_trains_saves_and_loads_to_the_same_scores(name, small, opened,
     assert np.isfinite(scores).all()
     assert len(np.unique(scores)) > 50
 
-    workload.save_model(model, recipe, store, tmp_path)
+    save(model, store, load_tokenizer(recipe.encoder.name), tmp_path)
     other = Store(store.path)
     again = workload.load(tmp_path, recipe, other)
     assert not again.training
@@ -140,7 +147,7 @@ def test_of_an_adapted_encoder_only_adapters_are_in_the_file(name, small, opened
     recipe = small(name)
     store = opened(recipe)
     model, _ = trained(recipe, store)
-    workload.save_model(model, recipe, store, tmp_path)
+    save(model, store, load_tokenizer(recipe.encoder.name), tmp_path)
     saved = load_file(tmp_path / "model.safetensors")
     encoder = {key for key in saved if key.startswith("articles.")}
     assert encoder
@@ -188,7 +195,7 @@ def test_lstur_knows_a_reader_of_other_files_by_his_id_alone(small, opened, site
 
     other = other_site(sites["mind"], tmp_path / "other", [met[3], "nobody yet", met[0], *strangers[:1]])
     (tmp_path / "model").mkdir()
-    workload.save_model(model, recipe, store, tmp_path / "model")
+    save(model, store, load_tokenizer(recipe.encoder.name), tmp_path / "model")
     second = workload.prepare(other, recipe, Preparation()).store
     again = workload.load(tmp_path / "model", recipe, second)
     shown = second.impressions(np.arange(4))

@@ -9,13 +9,17 @@ import torch
 from counterpoint.api import read_recipe
 from counterpoint.encoders.pretrained import load_tokenizer
 from counterpoint.errors import UsageError
-from counterpoint.news.data.layout import find
-from counterpoint.news.data.prepare import prepare
-from counterpoint.news.evaluate import articles_of, context_of, features_of
 from counterpoint.news.models.building import fresh
 from counterpoint.news.recommend import NewsRecommender
-from counterpoint.news.scoring import encode_articles, score_impressions
+from counterpoint.news.scoring import (
+    articles_of,
+    context_of,
+    encode_articles,
+    features_of,
+    score_impressions,
+)
 from counterpoint.simulation.news.mind import simulate
+from news_stores import prepared_store
 
 SMALL = [
     "training.precision=fp32",
@@ -45,7 +49,7 @@ NEW = {"new": "Berlin opens a museum of maps", "newer": "Late goal saves the hom
 def store(tiny_encoder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("recommend")
     simulate(folder / "site", readers=150, articles=120, days=4, seed=4, candidates=(4, 10))
-    return prepare(find(folder / "site"), folder / "store", load_tokenizer(str(tiny_encoder)))
+    return prepared_store(folder / "site", folder / "store", load_tokenizer(str(tiny_encoder)))
 
 
 @pytest.fixture
@@ -93,7 +97,7 @@ def test_scores_are_those_of_an_impression_of_a_stranger_at_the_end_of_the_data(
     end = max(int(store.impressions(store.split(split)).time.max()) for split in ("train", "test")) + 1
     late = replace(one, time=np.array([end]))
     model.readers_met = torch.empty(0, dtype=torch.long)
-    index = encode_articles(model, store, features_of(model, recipe, store), articles_of(store, one, recipe))
+    index = encode_articles(model, features_of(model, recipe, store), articles_of(store, one, recipe))
     expected = score_impressions(model, index, store, late, 6, context_of(recipe, store, "test"))
     told = recommender.recommend(ids(store, history), ids(store, one.candidates), top=99)
     wanted = dict(zip(ids(store, one.candidates), expected.tolist(), strict=True))
@@ -153,7 +157,7 @@ def test_a_new_article_has_neither_category_nor_age_nor_clicks(made, store):
     (new,) = recommender.recommend(ids(store, history), ["new"], articles=NEW)
     features = features_of(model, recipe, store)
     pack, _ = features.of_titles([NEW["new"]], load_tokenizer(recipe.encoder.name))
-    index = encode_articles(model, store, features, history)
+    index = encode_articles(model, features, history)
     places = torch.from_numpy(index.place[history])[None]
     with torch.no_grad():
         overall = model.read(index.known, places, torch.zeros(1, dtype=torch.long)).vectors[0]
@@ -184,7 +188,7 @@ def test_a_click_contributes_its_attention_times_its_likeness(made, store):
     recommender, model, recipe = made("mtrec")
     _, history = an_impression(store)
     (one,) = recommender.recommend(ids(store, history), ids(store, [5]))
-    index = encode_articles(model, store, features_of(model, recipe, store), np.append(history, 5))
+    index = encode_articles(model, features_of(model, recipe, store), np.append(history, 5))
     with torch.no_grad():
         vectors = index.known.vectors
         clicked = vectors[index.place[history]]
@@ -239,8 +243,8 @@ def test_a_candidate_named_twice_is_ranked_once(made, store):
     [
         ({"history": ["nowhere"]}, r"no article 'nowhere' in .*check the id, or give its title"),
         ({"candidates": ["nowhere"]}, r"no article 'nowhere' in "),
-        ({"candidates": []}, "there is nothing to rank; give --candidates and a --top of at least 1"),
-        ({"top": 0}, "there is nothing to rank"),
+        ({"candidates": []}, r"^candidates: there is nothing to rank; name some\."),
+        ({"top": 0}, r"^top: 0 is less than one; ask for at least 1 article\."),
     ],
 )
 def test_what_cannot_be_ranked_is_one_sentence(given, message, made):
@@ -257,7 +261,7 @@ def test_data_without_any_clicks_can_be_recommended_from(
     _, model, recipe = made(name)
     mind_folder("site/test", behaviors=["7\tU1\t11/15/2019 1:00:00 PM\tN1\tN2 N3 N4"])
     tokenizer = load_tokenizer(str(tiny_encoder))
-    alone = prepare(find(tmp_path / "site"), tmp_path / "alone", tokenizer)
+    alone = prepared_store(tmp_path / "site", tmp_path / "alone", tokenizer)
     alone.use_labels(dict(model.vocabulary.labels))
     told = NewsRecommender(model, recipe, alone, tokenizer).recommend(["N1"])
     assert {one.article for one in told} == {"N2", "N3", "N4"}

@@ -8,20 +8,19 @@ import torch
 from counterpoint.api import read_recipe
 from counterpoint.encoders.pretrained import load_tokenizer
 from counterpoint.errors import UsageError
-from counterpoint.news import recommend_all as batch
-from counterpoint.news.data.layout import find
-from counterpoint.news.data.prepare import prepare
+from counterpoint.news import recommend
 from counterpoint.news.models.building import fresh
 from counterpoint.news.recommend import NewsRecommender
 from counterpoint.simulation.news.mind import simulate
 from counterpoint.storage.files import write_blocks
+from news_stores import prepared_store
 
 
 @pytest.fixture(scope="module")
 def store(tiny_encoder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("recommend-all")
     simulate(folder / "site", readers=120, articles=100, days=4, seed=2, candidates=(4, 10))
-    return prepare(find(folder / "site"), folder / "store", load_tokenizer(str(tiny_encoder)))
+    return prepared_store(folder / "site", folder / "store", load_tokenizer(str(tiny_encoder)))
 
 
 @pytest.fixture(scope="module", params=["mtrec", "popularity"])
@@ -63,7 +62,7 @@ def test_everybody_gets_what_a_single_question_answers(recommender, store):
 
 def test_blocks_change_nothing(recommender, store, monkeypatch):
     whole = pl.concat(recommender.recommend_all(top=3))
-    monkeypatch.setattr(batch, "_CELLS", 3 * len(store.shown_on_last_day()))
+    monkeypatch.setattr(recommend, "_CELLS", 3 * len(store.shown_on_last_day()))
     blocks = list(recommender.recommend_all(top=3))
     assert len(blocks) > 2
     assert pl.concat(blocks)["article"].to_list() == whole["article"].to_list()
@@ -79,7 +78,7 @@ def test_more_than_there_is_gives_what_there_is(recommender, store):
 
 
 def test_nothing_to_rank_is_refused(recommender):
-    with pytest.raises(UsageError, match="nothing to rank on its last day with a --top of 0"):
+    with pytest.raises(UsageError, match="top: 0 is less than one; ask for at least 1 article"):
         next(recommender.recommend_all(top=0))
 
 

@@ -2,17 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from counterpoint.news import scoring, workload
+from counterpoint.encoders.pretrained import load_tokenizer
+from counterpoint.news import baselines, scoring
+from counterpoint.news.baselines import content_scores, encode_contents
 from counterpoint.news.data.store import UNKNOWN, Store
-from counterpoint.news.evaluate import context_of, features_of
 from counterpoint.news.features import FeatureReader
-from counterpoint.news.models.building import fresh, untrained_titles
-from counterpoint.news.scoring import (
-    content_scores,
-    encode_articles,
-    encode_contents,
-    score_impressions,
-)
+from counterpoint.news.models.building import fresh, load, save
+from counterpoint.news.models.texts import untrained_titles
+from counterpoint.news.scoring import context_of, encode_articles, features_of, score_impressions
 
 MOST = 5
 READERS = {
@@ -43,9 +40,10 @@ def shown(simulated):
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(scoring, "_ARTICLES", 3)
+    for module in (scoring, baselines):
+        monkeypatch.setattr(module, "_ARTICLES", 3)
+        monkeypatch.setattr(module, "_CANDIDATES", 5)
     monkeypatch.setattr(scoring, "_READERS", 2)
-    monkeypatch.setattr(scoring, "_CANDIDATES", 5)
 
 
 def encoded(encoder, store, articles):
@@ -80,7 +78,7 @@ def naive_scores(model, store, shown):
 def scores_of(model, recipe, store, shown, context=None):
     history, _ = store.histories(shown.history, MOST)
     articles = np.concatenate((shown.candidates, history))
-    index = encode_articles(model, store, features_of(model, recipe, store), articles)
+    index = encode_articles(model, features_of(model, recipe, store), articles)
     return score_impressions(model, index, store, shown, MOST, context)
 
 
@@ -218,7 +216,7 @@ def test_the_content_floor_of_cold_readers_alone_is_zero(make_recipe, simulated,
 def test_unknown_candidates_are_encoded_as_the_unknown_article(make_model, simulated):
     model, recipe = make_model()
     features = features_of(model, recipe, simulated)
-    index = encode_articles(model, simulated, features, np.array([UNKNOWN, 5, 5, 9]))
+    index = encode_articles(model, features, np.array([UNKNOWN, 5, 5, 9]))
     assert sorted(index.articles.tolist()) == [UNKNOWN, 5, 9]
     assert (index.place >= 0).sum() == 3
     assert index.articles[index.place[[UNKNOWN, 5, 9]]].tolist() == [UNKNOWN, 5, 9]
@@ -229,8 +227,8 @@ def test_unknown_candidates_are_encoded_as_the_unknown_article(make_model, simul
 @pytest.mark.parametrize("score", ["dot", "scaled_cosine"])
 def test_a_saved_model_scores_the_same(score, make_model, simulated, shown, tmp_path):
     model, recipe = make_model(click={"score": score})
-    workload.save_model(model, recipe, simulated, tmp_path)
-    again = workload.load(tmp_path, recipe, simulated)
+    save(model, simulated, load_tokenizer(recipe.encoder.name), tmp_path)
+    again = load(tmp_path, recipe, simulated)
     assert not again.training
     first, second = (scores_of(each, recipe, simulated, shown) for each in (model, again))
     assert np.array_equal(first, second)

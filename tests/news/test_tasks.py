@@ -9,10 +9,11 @@ from sklearn.metrics import f1_score, mean_absolute_error, r2_score
 
 from counterpoint.errors import CounterpointError
 from counterpoint.news.batches import TrainingBatches
+from counterpoint.news.data.store import IGNORE
 from counterpoint.news.evaluate import evaluate
 from counterpoint.news.models.building import fresh
-from counterpoint.news.tasks.auxiliary import TASKS, Drawn, View
-from counterpoint.news.tasks.classification import IGNORE
+from counterpoint.news.tasks import TASKS
+from counterpoint.news.tasks.protocol import Drawn, View
 from counterpoint.news.tasks.regression import Regression
 
 NAN = float("nan")

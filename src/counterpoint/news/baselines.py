@@ -1,16 +1,81 @@
-"""Floors: what ranking by chance, by popularity or by age reaches on the very same impressions.
+"""What any model must beat on the same impressions: chance, popularity, age, and likeness to what was read.
 
 Each gives one score per candidate, the higher the better, to be ranked as a model's scores are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
-UNKNOWN_TIME = int(np.iinfo(np.int64).max)
+from counterpoint.errors import CounterpointError
+from counterpoint.metrics.impressions import ranks
+from counterpoint.metrics.tables import OPTIMUM
+from counterpoint.news.context import Clicks
+from counterpoint.news.data.store import UNKNOWN_TIME, Impressions, Store
+from counterpoint.news.features import FeatureReader
+from counterpoint.news.models.articles import ArticleEncoder
+from counterpoint.news.models.texts import tokenizer_of, untrained_titles, word_vectors
+from counterpoint.news.recipe import NewsRecipe
+from counterpoint.news.scoring import placed
+from counterpoint.progress import Progress, silent
+
+RECENT_HOURS = 24
+"""How far the floor of recent clicks looks back."""
+
 _HOUR = 3_600_000_000  # microseconds
+_ARTICLES, _CANDIDATES = 256, 1 << 15  # worked on at once
+
+
+def floor_ranks(
+    recipe: NewsRecipe,
+    store: Store,
+    shown: Impressions,
+    earlier: Sequence["Shown"],
+    contents: "Contents | None",
+    progress: Progress = silent,
+) -> dict[str, Int[np.ndarray, " candidates"]]:
+    """Return the ranks of every floor, and of the true probabilities where they are known."""
+    truth = store.truth(shown.rows)
+    scores = _floor_scores(recipe, store, shown, earlier, contents, truth)
+    count, ranked = 4 + (contents is not None) + (truth is not None), {}
+    for number, (name, values) in enumerate(scores, 1):
+        ranked[name] = ranks(values, shown.offsets)
+        progress("floors", number, count)
+    return ranked
+
+
+def _floor_scores(
+    recipe: NewsRecipe,
+    store: Store,
+    shown: Impressions,
+    earlier: Sequence["Shown"],
+    contents: "Contents | None",
+    truth: Float[np.ndarray, " candidates"] | None,
+) -> Iterator[tuple[str, Float[np.ndarray, " candidates"]]]:
+    """Yield the floors' scores, one after another."""
+    now = shown_of(shown)
+    yield "random", random_scores(len(shown.candidates))
+    yield "popularity", popularity(now, earlier)
+    yield f"popularity, {RECENT_HOURS} h", popularity(now, earlier, hours=RECENT_HOURS)
+    yield "recency", recency(now, earlier, published=store.published())
+    if contents is not None:
+        yield "content", content_scores(contents, store, shown, recipe.data.max_history)
+    if truth is not None:
+        yield OPTIMUM, truth
+
+
+def earlier_impressions(store: Store, split: str) -> list["Shown"]:
+    """Return the labelled impressions that came before a split: training first."""
+    return [shown_of(store.impressions(store.split(name))) for name in store.splits_before(split)]
+
+
+def shown_of(impressions: Impressions) -> "Shown":
+    """Return a store's impressions as the floors see them."""
+    return Shown(impressions.candidates, impressions.offsets, impressions.time, impressions.clicked == 1)
 
 
 @dataclass(frozen=True)
@@ -76,23 +141,13 @@ def popularity(
     if hours is not None and not hours > 0:
         raise ValueError(f"Clicks of the last {hours} hours: give a positive number.")
     known = (*earlier, shown)
-    clicked_articles = np.concatenate([part.articles[part.clicked] for part in known]).astype(np.int64)
-    clicked_at = np.concatenate([part.per_candidate(part.times)[part.clicked] for part in known])
-    # Numbering the moments makes room for article and moment in one 64-bit key, so that one sorted array
-    # answers every question "how many clicks on this article before this moment"; a window asks it twice.
-    moments = np.unique(clicked_at)
-    width = len(moments) + 1
-    clicks = np.sort(clicked_articles * width + np.searchsorted(moments, clicked_at))
-    articles = shown.articles.astype(np.int64) * width
-    now = np.searchsorted(moments, shown.times)
-    since = (
-        np.zeros_like(now) if hours is None else np.searchsorted(moments, shown.times - round(hours * _HOUR))
+    clicks = Clicks(
+        np.concatenate([part.articles[part.clicked] for part in known]),
+        np.concatenate([part.per_candidate(part.times)[part.clicked] for part in known]),
     )
-    before_window, before_now = (
-        np.searchsorted(clicks, articles + shown.per_candidate(moment)) for moment in (since, now)
-    )
-    clicks_so_far: Float[np.ndarray, " candidates"] = (before_now - before_window).astype(np.float64)
-    return clicks_so_far
+    now = shown.per_candidate(shown.times)
+    since = None if hours is None else now - round(hours * _HOUR)
+    return clicks.between(shown.articles, since, now).astype(np.float64)
 
 
 def recency(
@@ -125,3 +180,73 @@ def recency(
         born = np.minimum(born, published[:rows])
     age: Int[np.ndarray, " candidates"] = shown.per_candidate(shown.times) - born[shown.articles]
     return -(age / 1e6)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Articles by an encoder that was not trained.
+
+    Attributes:
+        place: where each of the store's articles stands among the vectors; -1 if it was not encoded.
+        vectors: of the titles.
+    """
+
+    place: Int[np.ndarray, " store"]
+    vectors: Float[Tensor, "articles size"]
+
+
+def untrained_contents(
+    recipe: NewsRecipe, store: Store, articles: Int[np.ndarray, " articles"], progress: Progress
+) -> tuple[Contents | None, list[str]]:
+    """Return articles before training, or why there are none: a run may be evaluated far from its encoder."""
+    if not store.manifest["text"]:
+        return None, []
+    try:
+        words = word_vectors(recipe.encoder, progress)
+        tokenizer, titles = tokenizer_of(recipe.encoder, words), untrained_titles(recipe, words)
+    except CounterpointError as error:
+        return None, [f"The content floor is left out: {error}"]
+    if tokenizer.fingerprint != store.manifest["tokenizer"]["fingerprint"]:
+        return None, [
+            f"The content floor is left out: {tokenizer.name} splits titles otherwise than when this data "
+            "was prepared; bring the original back."
+        ]
+    alone = recipe.articles.model_copy(update={"fields": ("title",)})
+    features = FeatureReader(store, recipe.model_copy(update={"articles": alone}))
+    return encode_contents(titles, features, articles, progress), []
+
+
+@torch.inference_mode()
+def encode_contents(
+    titles: ArticleEncoder,
+    features: FeatureReader,
+    articles: Int[np.ndarray, " articles"],
+    progress: Progress = silent,
+) -> Contents:
+    """Return the distinct ``articles`` by an encoder that was not trained."""
+    distinct, place = placed(articles, features)
+    encoded = []
+    for start in range(0, len(distinct), _ARTICLES):
+        encoded.append(titles(features.read(distinct[start : start + _ARTICLES])).titles)
+        progress("encoding articles untrained", min(start + _ARTICLES, len(distinct)), len(distinct))
+    return Contents(place, torch.cat(encoded))
+
+
+@torch.inference_mode()
+def content_scores(
+    contents: Contents, store: Store, shown: Impressions, max_history: int
+) -> Float[np.ndarray, " candidates"]:
+    """Return the cosine of the history's mean vector to each candidate, 0 without a history: a floor."""
+    rows, reader_of = np.unique(shown.history, return_inverse=True)
+    clicked, lengths = store.histories(rows, max_history)
+    starts = torch.from_numpy(np.cumsum(lengths) - lengths)
+    places = torch.from_numpy(contents.place[clicked])
+    means = torch.nn.functional.embedding_bag(places, contents.vectors, starts, mode="mean")
+    vectors, means = (torch.nn.functional.normalize(each, dim=-1) for each in (contents.vectors, means))
+    reader = torch.from_numpy(np.repeat(reader_of, np.diff(shown.offsets)))
+    article = torch.from_numpy(contents.place[shown.candidates])
+    scores = np.empty(len(article), dtype=np.float32)
+    for start in range(0, len(article), _CANDIDATES):
+        block = slice(start, start + _CANDIDATES)
+        scores[block] = torch.linalg.vecdot(means[reader[block]], vectors[article[block]]).numpy()
+    return scores

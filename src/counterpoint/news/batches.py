@@ -14,7 +14,8 @@ from counterpoint.news.data.store import UNKNOWN, Store
 from counterpoint.news.features import ArticleFeatures, FeatureReader, padded
 from counterpoint.news.models.vocabulary import reader_keys
 from counterpoint.news.recipe import NewsRecipe
-from counterpoint.news.tasks.auxiliary import TASKS, Drawn
+from counterpoint.news.tasks import TASKS
+from counterpoint.news.tasks.protocol import Drawn
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,79 @@ All of it is measured on the first k candidates of each impression, from the ran
 it is better the higher: it stands beside the floors and beside what was clicked.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from counterpoint.news.baselines import Contents, Shown
+from counterpoint.news.data.store import Impressions, Store
+from counterpoint.news.recipe import NewsRecipe
+from counterpoint.progress import Progress, silent
+from counterpoint.storage.arrays import ranges
+
+MOST_LISTS = 100_000
+"""Impressions that the measures are taken on, evenly spread over the split."""
+
 _BLOCK = 1 << 22  # numbers held at once for a block of impressions
 _SMOOTHING = 0.01  # Steck's α
 _NONE = -1
+
+
+def editorial_measures(
+    rankings: Mapping[str, Int[np.ndarray, " candidates"]],
+    store: Store,
+    shown: Impressions,
+    recipe: NewsRecipe,
+    earlier: Sequence[Shown],
+    contents: Contents | None,
+    progress: Progress = silent,
+) -> dict[str, dict[str, float]]:
+    """Return what each ranking would put before the readers, and what they clicked.
+
+    Diversity is measured between titles before training, the same for every model; without titles, between
+    categories; without either it is left out. A large split is measured on impressions spread evenly over it.
+    """
+    chosen = np.unique(np.linspace(0, len(shown) - 1, min(len(shown), MOST_LISTS)).round().astype(np.int64))
+    sizes = np.diff(shown.offsets)[chosen]
+    places = ranges(shown.offsets[chosen], sizes)
+    offsets = np.concatenate(([0], np.cumsum(sizes)))
+    candidates = shown.candidates[places]
+    history, lengths = store.histories(shown.history[chosen], recipe.data.max_history)
+    every = np.unique(np.concatenate((candidates, history)))
+    clicks = np.zeros(len(store.articles), dtype=np.int64)
+    for part in earlier:
+        np.add.at(clicks, part.articles[part.clicked], 1)
+    labels = {
+        field: np.maximum(np.asarray(store.labels_of(field)[every]), -1)
+        for field in ("category", "sentiment")
+    }
+    vectors = (
+        np.eye(labels["category"].max() + 2)[labels["category"]]
+        if contents is None
+        else contents.vectors[contents.place[every]].numpy()
+    )
+    clicked = clicked_ranks(shown.clicked[places] == 1, offsets)
+    lists = {name: ranked[places] for name, ranked in rankings.items()} | {"clicks": clicked}
+    measured = {}
+    for number, (name, ranked) in enumerate(lists.items(), 1):
+        measured[name] = editorial(
+            ranked,
+            offsets,
+            np.searchsorted(every, candidates),
+            vectors=vectors,
+            clicks_before=clicks[every],
+            histories=(np.searchsorted(every, history), lengths),
+            categories=labels["category"] if (labels["category"] >= 0).any() else None,
+            sentiments=labels["sentiment"] if (labels["sentiment"] >= 0).any() else None,
+        )
+        progress("editorial measures", number, len(lists))
+    if contents is None and not (labels["category"] >= 0).any():
+        return {
+            name: {measure: value for measure, value in found.items() if not measure.startswith("diversity")}
+            for name, found in measured.items()
+        }
+    return measured
 
 
 def editorial(

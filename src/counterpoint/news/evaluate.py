@@ -3,28 +3,35 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+import polars as pl
+from jaxtyping import Bool, Float, Int
 
 from counterpoint.metrics.impressions import Ranking, impression_metrics, ranks
 from counterpoint.metrics.tables import Evaluation, floor_warnings
 from counterpoint.metrics.units import intervals, told
-from counterpoint.news.context import Context
+from counterpoint.news.baselines import earlier_impressions, floor_ranks, untrained_contents
 from counterpoint.news.data.store import UNKNOWN, Impressions, Store
+from counterpoint.news.editorial import editorial_measures
 from counterpoint.news.features import FeatureReader
-from counterpoint.news.floors import (
-    earlier_impressions,
-    editorial_measures,
-    floor_ranks,
-    splits_before,
-    untrained_contents,
-)
 from counterpoint.news.models.recommender import Recommender
 from counterpoint.news.models.vocabulary import seen_in_training
 from counterpoint.news.recipe import NewsRecipe
-from counterpoint.news.scoring import ArticleIndex, encode_articles, predict_histories, score_impressions
-from counterpoint.news.slices import slices
-from counterpoint.news.tasks.auxiliary import TASKS
+from counterpoint.news.scoring import (
+    ArticleIndex,
+    articles_of,
+    context_of,
+    encode_articles,
+    features_of,
+    predict_histories,
+    score_impressions,
+)
+from counterpoint.news.tasks import TASKS
 from counterpoint.progress import Progress, silent
+
+SMALLEST_SLICE = 10
+_CATEGORIES_SHOWN = 8
+_HOUR = 3_600_000_000
+_HOURS = (("night", 0, 6), ("morning", 6, 12), ("afternoon", 12, 18), ("evening", 18, 24))
 
 
 @dataclass(frozen=True)
@@ -42,19 +49,6 @@ class Outcome:
     ranking: Ranking
     ranks: Int[np.ndarray, " candidates"]
     floors: dict[str, Ranking]
-
-
-def features_of(model: Recommender, recipe: NewsRecipe, store: Store) -> FeatureReader:
-    """Return what reads a store's articles for a model."""
-    return FeatureReader(store, recipe, model.vocabulary.labels.get("article", ()))
-
-
-def context_of(recipe: NewsRecipe, store: Store, split: str) -> Context:
-    """Return age and recent clicks at the impressions of a split, from it and the splits before it."""
-    if not recipe.click.context:
-        return Context(store, (), (), recipe.click.clicks_hours)
-    known = (*splits_before(store, split), split)
-    return Context(store, known, recipe.click.context, recipe.click.clicks_hours)
 
 
 def evaluate(
@@ -76,7 +70,7 @@ def evaluate(
         split: the split.
         features: reads the articles; by default what the recipe asks for.
         with_floors: compute floors, slices and intervals too; validation while training needs none.
-        progress: told how many articles are encoded.
+        progress: told how many articles are encoded, readers scored, floors and measures computed.
 
     Raises:
         CounterpointError: no such split, or scores that are not finite.
@@ -85,9 +79,9 @@ def evaluate(
     features = features_of(model, recipe, store) if features is None else features
     training = model.training
     model.eval()
-    index = encode_articles(model, store, features, articles_of(store, shown, recipe), progress)
+    index = encode_articles(model, features, articles_of(store, shown, recipe), progress)
     context = context_of(recipe, store, split)
-    scores = score_impressions(model, index, store, shown, recipe.data.max_history, context)
+    scores = score_impressions(model, index, store, shown, recipe.data.max_history, context, progress)
     auxiliary = _auxiliary(model, index, recipe, store, shown)
     model.train(training)
     ranked = ranks(scores, shown.offsets)
@@ -101,15 +95,17 @@ def evaluate(
     if with_floors:
         earlier = earlier_impressions(store, split)
         contents, missing = untrained_contents(recipe, store, articles_of(store, shown, recipe), progress)
-        others = floor_ranks(recipe, store, shown, earlier, contents)
+        others = floor_ranks(recipe, store, shown, earlier, contents, progress)
         rivals = {
             name: impression_metrics(values, shown.clicked == 1, shown.offsets)
             for name, values in others.items()
         }
-        measures = editorial_measures({"model": ranked, **others}, store, shown, recipe, earlier, contents)
+        measures = editorial_measures(
+            {"model": ranked, **others}, store, shown, recipe, earlier, contents, progress
+        )
         record["intervals"] = intervals(ranking.per_impression)
         record["floors"] = {name: told(rival.metrics) for name, rival in rivals.items()}
-        record["slices"] = slices(ranking, store, shown, seen_in_training(store))
+        record["slices"] = _slices(ranking, store, shown, seen_in_training(store))
         record["editorial"] = {name: told(values) for name, values in measures.items()}
         record["counts"] = {
             "impressions": len(shown),
@@ -123,10 +119,37 @@ def evaluate(
     return Outcome(record, ranking, ranked, rivals)
 
 
-def articles_of(store: Store, shown: Impressions, recipe: NewsRecipe) -> Int[np.ndarray, " articles"]:
-    """Return the distinct articles that scoring needs."""
-    history, _ = store.histories(np.unique(shown.history), recipe.data.max_history)
-    return np.unique(np.concatenate((shown.candidates, history)))
+def _slices(
+    ranking: Ranking, store: Store, shown: Impressions, seen: Bool[np.ndarray, " articles"]
+) -> dict[str, dict[str, float | None]]:
+    """Return the metrics for cold readers, clicks on articles unseen in training, categories and hours."""
+    _, clicks = store.histories(shown.history, 1)
+    impression = np.repeat(np.arange(len(shown)), np.diff(shown.offsets))[shown.clicked == 1]
+    clicked = shown.candidates[shown.clicked == 1]
+    unseen = np.bincount(impression[~seen[clicked]], minlength=len(shown)) > 0
+    chosen: dict[str, Bool[np.ndarray, " impressions"]] = {
+        "cold readers": clicks == 0,
+        "readers with a history": clicks > 0,
+        "clicked article unseen in training": unseen,
+        "clicked article seen in training": ~unseen,
+    }
+    names = store.labels["category"]
+    labels = store.labels_of("category")[clicked]
+    frequent = pl.Series(labels[labels >= 0]).value_counts(sort=True).head(_CATEGORIES_SHOWN)
+    for label in frequent[:, 0]:
+        inside = np.zeros(len(shown), dtype=bool)
+        inside[impression[labels == label]] = True
+        chosen[f"category {names[label]}"] = inside
+    hour = shown.time // _HOUR % 24
+    chosen |= {
+        f"{name}, {first} to {last} h": (hour >= first) & (hour < last) for name, first, last in _HOURS
+    }
+    found: dict[str, dict[str, float | None]] = {}
+    for name, inside in chosen.items():
+        sliced = ranking.of(inside)
+        if sliced.scored >= SMALLEST_SLICE:
+            found[name] = {"impressions": sliced.scored, **sliced.metrics}
+    return found
 
 
 def _auxiliary(

@@ -4,6 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from counterpoint.errors import UsageError
 from counterpoint.runs.recipe import Adapter, Recipe, Section
 
 TaskName = Literal["click", "category", "entities", "sentiment", "sentiment_score", "read_time", "scroll"]
@@ -12,6 +13,15 @@ Feature = Literal["age", "clicks"]
 Seen = Literal["history", "candidates", "both"]
 
 TEXTS: tuple[FieldName, ...] = ("title", "subtitle", "abstract", "body")
+
+LEAKING = {
+    "next_read_time": "it is how long the article of the coming click was read",
+    "next_scroll_percentage": "it is how far the article of the coming click was scrolled",
+    "total_inviews": "it is summed over the whole period, days yet to come included",
+    "total_pageviews": "it is summed over the whole period, days yet to come included",
+    "total_read_time": "it is summed over the whole period, days yet to come included",
+}
+"""Columns of EB-NeRD that are never read, and why: each tells something of the clicks to be predicted."""
 
 
 class Data(Section):
@@ -131,9 +141,12 @@ class Click(Section):
     @field_validator("context", mode="before")
     @classmethod
     def _known_before(cls, names: Any) -> Any:
-        from counterpoint.news.leaking import refuse_leaking
-
-        refuse_leaking(names if isinstance(names, list | tuple) else [names])
+        for name in names if isinstance(names, list | tuple) else [names]:
+            if name in LEAKING:
+                raise UsageError(
+                    f"{name!r} cannot be an input: {LEAKING[name]}, which nobody knows yet when the articles "
+                    "are ranked; leave it out."
+                )
         return names
 
 

@@ -1,4 +1,4 @@
-"""Ranking articles for one reader, with the clicks that speak for each."""
+"""Ranking articles for one reader, with the clicks that speak for each, or for all readers in the data."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,19 +6,20 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 import torch
+from jaxtyping import Float, Int
 
 from counterpoint.encoders.tokens import Tokenizer
-from counterpoint.errors import UsageError, nearest
-from counterpoint.news.data.store import UNKNOWN, Store
-from counterpoint.news.evaluate import context_of, features_of
+from counterpoint.errors import ArgumentError, UsageError, nearest
+from counterpoint.news.data.store import UNKNOWN, Impressions, Store
 from counterpoint.news.features import ArticleFeatures
 from counterpoint.news.models.recommender import Recommender
 from counterpoint.news.recipe import NewsRecipe
-from counterpoint.news.recommend_all import recommend_all
+from counterpoint.news.scoring import context_of, encode_articles, features_of, score_impressions
 from counterpoint.progress import Progress, silent
 from counterpoint.workload import Question
 
 _REASONS = 3
+_CELLS = 1 << 22  # readers × articles scored at once
 
 
 @dataclass(frozen=True)
@@ -101,13 +102,14 @@ class NewsRecommender:
         Raises:
             UsageError: an id that neither the store nor ``articles`` has, or nothing to rank.
         """
+        _require_some(top)
         extra = dict(articles or {})
         read, history = set(history), list(history)[-self._recipe.data.max_history :]
         if candidates is None:
             candidates = [article for article in (*self._live(), *extra) if article not in read]
         candidates = list(dict.fromkeys(candidates))
-        if not candidates or top < 1:
-            raise UsageError("there is nothing to rank; give --candidates and a --top of at least 1.")
+        if not candidates:
+            raise ArgumentError("candidates", "there is nothing to rank; name some")
         ids = (*history, *candidates)
         titles = [self._title(article, extra) for article in ids]
         with torch.inference_mode():
@@ -144,11 +146,52 @@ class NewsRecommender:
         ]
 
     def recommend_all(self, *, top: int = 10, progress: Progress = silent) -> Iterator[pl.DataFrame]:
-        """Yield the best articles for every reader of the data's last split with clicks, in blocks.
+        """Yield the ``top`` articles of the data's last day for every reader of its last split with clicks.
 
-        The columns are impression (each reader's last one: readers' ids are not kept), rank, article, score.
+        A store does not keep the readers' ids, so each is named by its last impression in the split, whose
+        history is the reader's. Articles of that history are left out.
+
+        Yields:
+            Tables with the columns impression, rank (from 1), article and score, the best article first.
         """
-        return recommend_all(self._model, self._recipe, self._store, self._last, top=top, progress=progress)
+        _require_some(top)
+        live = np.sort(self._store.shown_on_last_day())
+        if not len(live):
+            raise UsageError(f"{self._store.path}: there is nothing to rank on its last day.")
+        shown, most = self._store.impressions(self._store.split(self._last)), self._recipe.data.max_history
+        last = _last_of_each(shown.reader, shown.time)
+        everything, _ = self._store.histories(np.unique(shown.history[last]), most)
+        needed = np.unique(np.concatenate((live, everything)))
+        index = encode_articles(self._model, self._reader, needed, progress)
+        articles = self._store.articles["article"]
+        block = max(1, _CELLS // len(live))
+        for start in range(0, len(last), block):
+            rows = last[start : start + block]
+            asked = Impressions(
+                rows=shown.rows[rows],
+                offsets=np.arange(len(rows) + 1) * len(live),
+                candidates=np.tile(live, len(rows)),
+                clicked=np.full(len(rows) * len(live), -1, dtype=np.int8),
+                history=shown.history[rows],
+                time=np.full(len(rows), self._end),
+                reader=shown.reader[rows],
+            )
+            scores = score_impressions(self._model, index, self._store, asked, most, self._context)
+            scores = _without_read(scores.reshape(len(rows), -1), live, self._store, asked)
+            best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
+            values = np.take_along_axis(scores, best, axis=1)
+            kept = np.isfinite(values)
+            names = np.repeat(np.array(self._store.impression_ids(asked.rows)), kept.sum(axis=1))
+            yield pl.DataFrame(
+                {
+                    "impression": names.tolist(),
+                    "rank": (np.cumsum(kept, axis=1)[kept]).astype(np.int32),
+                    "article": articles[live[best[kept]]],
+                    "score": values[kept],
+                },
+                schema_overrides={"impression": pl.String},
+            )
+            progress("recommending", min(start + block, len(last)), len(last))
 
     def answers(self, question: Question, *, top: int) -> list[Recommendation]:
         """Return what `recommend` says to a question."""
@@ -174,7 +217,7 @@ class NewsRecommender:
         if row is None:
             raise UsageError(
                 f"no article {article!r} in {self._store.path}{nearest(article, self._store.article_rows)}; "
-                "check the id, or give its title with --article ID=TITLE."
+                "check the id, or give its title."
             )
         title: str = self._store.articles["title"][row]
         return title
@@ -214,7 +257,37 @@ class NewsRecommender:
         return torch.from_numpy(context)[None].to(next(self._model.parameters()).device)
 
 
+def _require_some(top: int) -> None:
+    """Refuse to return nothing."""
+    if top < 1:
+        raise ArgumentError("top", f"{top} is less than one; ask for at least 1 article")
+
+
 def _last_labelled(store: Store) -> str:
     """Return the last split with clicks; the one without where there is no other."""
     names = ("test", "validation", "train", "unlabelled")
     return next(name for name in names if store.manifest["splits"].get(name))
+
+
+def _last_of_each(
+    reader: Int[np.ndarray, " impressions"], time: Int[np.ndarray, " impressions"]
+) -> Int[np.ndarray, " readers"]:
+    """Return where the last impression of each reader stands."""
+    order = np.lexsort((time, reader))
+    ends = np.append(np.diff(reader[order]) != 0, True)
+    return np.sort(order[ends])
+
+
+def _without_read(
+    scores: Float[np.ndarray, "readers articles"],
+    live: Int[np.ndarray, " articles"],
+    store: Store,
+    asked: Impressions,
+) -> Float[np.ndarray, "readers articles"]:
+    """Give the articles of a reader's history no chance."""
+    clicks, counts = store.histories(asked.history, np.iinfo(np.int32).max)
+    reader = np.repeat(np.arange(len(asked)), counts)
+    place = np.minimum(np.searchsorted(live, clicks), len(live) - 1)
+    known = live[place] == clicks
+    scores[reader[known], place[known]] = -np.inf
+    return scores

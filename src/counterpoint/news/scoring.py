@@ -11,11 +11,12 @@ from torch import Tensor
 from counterpoint.news.context import Context
 from counterpoint.news.data.store import Impressions, Store
 from counterpoint.news.features import ArticleFeatures, FeatureReader, padded
-from counterpoint.news.models.articles import ArticleEncoder
 from counterpoint.news.models.readers import Known
 from counterpoint.news.models.recommender import Recommender
 from counterpoint.news.models.vocabulary import reader_keys
-from counterpoint.news.tasks.auxiliary import TASKS, View
+from counterpoint.news.recipe import NewsRecipe
+from counterpoint.news.tasks import TASKS
+from counterpoint.news.tasks.protocol import View
 from counterpoint.progress import Progress, silent
 from counterpoint.storage.arrays import ranges
 
@@ -39,17 +40,33 @@ class ArticleIndex:
     predictions: dict[str, Shaped[np.ndarray, " predictions"]]
 
 
+def features_of(model: Recommender, recipe: NewsRecipe, store: Store) -> FeatureReader:
+    """Return what reads a store's articles for a model."""
+    return FeatureReader(store, recipe, model.vocabulary.labels.get("article", ()))
+
+
+def context_of(recipe: NewsRecipe, store: Store, split: str) -> Context:
+    """Return age and recent clicks at the impressions of a split, from it and the splits before it."""
+    known = (*store.splits_before(split), split) if recipe.click.context else ()
+    return Context(store, known, recipe.click.context, recipe.click.clicks_hours)
+
+
+def articles_of(store: Store, shown: Impressions, recipe: NewsRecipe) -> Int[np.ndarray, " articles"]:
+    """Return the distinct articles that scoring needs."""
+    history, _ = store.histories(np.unique(shown.history), recipe.data.max_history)
+    return np.unique(np.concatenate((shown.candidates, history)))
+
+
 @torch.inference_mode()
 def encode_articles(
     model: Recommender,
-    store: Store,
     features: FeatureReader,
     articles: Int[np.ndarray, " articles"],
     progress: Progress = silent,
 ) -> ArticleIndex:
     """Return the distinct ``articles`` encoded, shortest titles first."""
     device = next(model.parameters()).device
-    articles, place = _placed(articles, features)
+    articles, place = placed(articles, features)
     vectors: list[Tensor] = []
     packs: list[ArticleFeatures] = []
     predictions: dict[str, list[np.ndarray]] = {}
@@ -79,6 +96,7 @@ def score_impressions(
     shown: Impressions,
     max_history: int,
     context: Context | None = None,
+    progress: Progress = silent,
 ) -> Float[np.ndarray, " candidates"]:
     """Return the float32 score of every candidate; ``context`` is needed where the model was given one."""
     every, count = reader_keys(store), len(store.reader_keys()) if len(model.readers_met) else 1
@@ -106,6 +124,7 @@ def score_impressions(
                 told = torch.from_numpy(context.of(shown.candidates[place], times)).to(device)
             scores[place] = model.match_pairs(index.known, readers, reader, article, told).cpu().numpy()
         first = last
+        progress("scoring readers", min(start + _READERS, len(distinct)), len(distinct))
     return scores
 
 
@@ -131,56 +150,7 @@ def predict_histories(
     return {name: np.concatenate(parts) for name, parts in told.items() if parts}
 
 
-@dataclass(frozen=True)
-class Contents:
-    """Articles by an encoder that was not trained.
-
-    Attributes:
-        place: where each of the store's articles stands among the vectors; -1 if it was not encoded.
-        vectors: of the titles.
-    """
-
-    place: Int[np.ndarray, " store"]
-    vectors: Float[Tensor, "articles size"]
-
-
-@torch.inference_mode()
-def encode_contents(
-    titles: ArticleEncoder,
-    features: FeatureReader,
-    articles: Int[np.ndarray, " articles"],
-    progress: Progress = silent,
-) -> Contents:
-    """Return the distinct ``articles`` by an encoder that was not trained."""
-    distinct, place = _placed(articles, features)
-    encoded = []
-    for start in range(0, len(distinct), _ARTICLES):
-        encoded.append(titles(features.read(distinct[start : start + _ARTICLES])).titles)
-        progress("encoding articles untrained", min(start + _ARTICLES, len(distinct)), len(distinct))
-    return Contents(place, torch.cat(encoded))
-
-
-@torch.inference_mode()
-def content_scores(
-    contents: Contents, store: Store, shown: Impressions, max_history: int
-) -> Float[np.ndarray, " candidates"]:
-    """Return the cosine of the history's mean vector to each candidate, 0 without a history: a floor."""
-    rows, reader_of = np.unique(shown.history, return_inverse=True)
-    clicked, lengths = store.histories(rows, max_history)
-    starts = torch.from_numpy(np.cumsum(lengths) - lengths)
-    places = torch.from_numpy(contents.place[clicked])
-    means = torch.nn.functional.embedding_bag(places, contents.vectors, starts, mode="mean")
-    vectors, means = (torch.nn.functional.normalize(each, dim=-1) for each in (contents.vectors, means))
-    reader = torch.from_numpy(np.repeat(reader_of, np.diff(shown.offsets)))
-    article = torch.from_numpy(contents.place[shown.candidates])
-    scores = np.empty(len(article), dtype=np.float32)
-    for start in range(0, len(article), _CANDIDATES):
-        block = slice(start, start + _CANDIDATES)
-        scores[block] = torch.linalg.vecdot(means[reader[block]], vectors[article[block]]).numpy()
-    return scores
-
-
-def _placed(
+def placed(
     articles: Int[np.ndarray, " articles"], features: FeatureReader
 ) -> tuple[Int[np.ndarray, " distinct"], Int[np.ndarray, " store"]]:
     """Return the distinct articles, shortest titles first, and where each of the store's stands."""

@@ -19,10 +19,9 @@ from jaxtyping import Int
 from counterpoint.errors import CounterpointError
 from counterpoint.metrics.impressions import METRICS, Ranking, impression_metrics, ranks
 from counterpoint.news.data.store import Store
-from counterpoint.news.evaluate import context_of, features_of
 from counterpoint.news.models.recommender import Recommender
 from counterpoint.news.recipe import NewsRecipe
-from counterpoint.news.scoring import encode_articles, score_impressions
+from counterpoint.news.scoring import context_of, encode_articles, features_of, score_impressions
 from counterpoint.progress import Progress
 from counterpoint.storage.files import new_file
 from counterpoint.workload import Submission
@@ -98,7 +97,7 @@ def _ranks(
     training = model.training
     model.eval()
     features, context = features_of(model, recipe, store), context_of(recipe, store, split)
-    index = encode_articles(model, store, features, np.flatnonzero(needed), progress)
+    index = encode_articles(model, features, np.flatnonzero(needed), progress)
     # One generator for all blocks draws the tie-breakers that a whole split would get from the same seed.
     ties = np.random.default_rng(0)
     for block in blocks:

@@ -7,9 +7,8 @@ import pytest
 
 from counterpoint.encoders.pretrained import load_tokenizer
 from counterpoint.encoders.tokens import Tokenizer
-from counterpoint.news.data.layout import find
-from counterpoint.news.data.prepare import prepare
 from counterpoint.news.data.store import Store
+from news_stores import prepared_store
 
 KEPT = ("labels", "splits", "counts", "simulated", "text", "texts", "history values", "fingerprints")
 
@@ -24,7 +23,7 @@ def prepared(tokenizer: Tokenizer, tmp_path: Path) -> Callable[..., Store]:
     """Prepare a raw folder: ``prepared(folder, max_title_tokens=…)``."""
 
     def run(folder: Path, name: str = "store", format_name: str | None = None, **options) -> Store:
-        return prepare(find(folder, format_name), tmp_path / name, tokenizer, **options)
+        return prepared_store(folder, tmp_path / name, tokenizer, format_name=format_name, **options)
 
     return run
 

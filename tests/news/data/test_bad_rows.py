@@ -4,6 +4,10 @@ import resource
 import pytest
 
 from counterpoint.errors import BadRowError, CounterpointError
+from counterpoint.news.data.layout import find
+from counterpoint.news.data.prepare import prepare
+from counterpoint.news.recipe import Data
+from counterpoint.workload import Preparation
 from samples import ARTICLES, IMPRESSIONS, behaviors_row, entity, news_row
 
 NEWS = [news_row(*row) for row in ARTICLES]
@@ -155,15 +159,12 @@ def test_an_empty_file(file, small_mind, prepared):
 
 
 def test_a_file_that_went_away(small_mind, tokenizer, tmp_path):
-    from counterpoint.news.data.layout import find
-    from counterpoint.news.data.prepare import prepare
-
     source = find(small_mind)
     (small_mind / "behaviors.tsv").unlink()
     with pytest.raises(
         CounterpointError, match=r"behaviors.tsv: cannot be read \(No such file or directory\)"
     ):
-        prepare(source, tmp_path / "store", tokenizer)
+        prepare(source, tmp_path / "store", tokenizer, Data(), Preparation())
 
 
 @pytest.mark.parametrize("room", [200, 2_500, 30_000])

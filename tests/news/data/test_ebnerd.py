@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counterpoint.errors import BadRowError, CounterpointError, UsageError
-from counterpoint.news.baselines import UNKNOWN_TIME
 from counterpoint.news.data.formats import ebnerd
 from counterpoint.news.data.impressions import ImpressionWriter
 from counterpoint.news.data.layout import find
-from counterpoint.news.data.store import UNKNOWN
-from counterpoint.news.leaking import LEAKING, refuse_leaking
+from counterpoint.news.data.store import UNKNOWN, UNKNOWN_TIME
+from counterpoint.news.recipe import LEAKING, Click
 from counterpoint.storage.files import write_json
+from news_stores import prepared_store
 
 from .bundles import (
     ARTICLE_ROWS,
@@ -359,8 +359,9 @@ def test_columns_that_are_optional_or_leak_may_be_absent(prepared, tmp_path):
 @pytest.mark.parametrize("name", LEAKING)
 def test_what_leaks_is_refused_as_an_input_and_never_read(name, store):
     with pytest.raises(UsageError, match=rf"'{name}' cannot be an input: .*; leave it out\."):
-        refuse_leaking(["title", name])
-    refuse_leaking(["title", "read_time"])
+        Click(context=["age", name])
+    with pytest.raises(UsageError, match="cannot be an input"):
+        Click(context=name)
     assert all(name not in pl.read_parquet_schema(file) for file in store.path.glob("*.parquet"))
 
 
@@ -423,8 +424,6 @@ CLICKS = st.lists(
 @settings(max_examples=25, deadline=None)
 @given(histories=st.lists(CLICKS, min_size=1, max_size=4), most=st.integers(1, 10))
 def test_values_stand_beside_the_articles_they_are_of(histories, most, tokenizer, tmp_path_factory):
-    from counterpoint.news.data.prepare import prepare
-
     place = tmp_path_factory.mktemp("aligned")
     rows = [
         read(reader, *((article, float(seconds), None if odd else 10.0) for article, seconds, odd in clicks))
@@ -432,7 +431,7 @@ def test_values_stand_beside_the_articles_they_are_of(histories, most, tokenizer
     ]
     shown = [row | {"user_id": number % len(histories) + 1} for number, row in enumerate(TRAIN_ROWS)]
     folder = write_bundle(place / "bundle", train=shown, validation=None, histories=rows)
-    store = prepare(find(folder), place / "store", tokenizer)
+    store = prepared_store(folder, place / "store", tokenizer)
     history = store.impressions(np.arange(len(shown))).history
 
     articles, lengths = store.histories(history, most)

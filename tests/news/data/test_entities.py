@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from counterpoint.news.data.entities import EntityError, Span, locate, tag
-from counterpoint.news.tasks.classification import IGNORE
+from counterpoint.news.data.store import IGNORE
 from counterpoint.news.tasks.tagging import untyped
 from samples import ARTICLES, entity, news_row
 

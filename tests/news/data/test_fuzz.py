@@ -5,10 +5,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from counterpoint.errors import CounterpointError
-from counterpoint.news.data.layout import find
-from counterpoint.news.data.prepare import prepare
 from counterpoint.news.data.store import UNKNOWN, Store
 from counterpoint.storage import rows
+from news_stores import prepared_store
 from samples import write_mind
 
 SPICE = [
@@ -53,7 +52,7 @@ def test_any_damage_gives_a_store_or_one_sentence(mutations, block, policy, toke
                 raw = (folder / name).read_bytes()
                 (folder / name).write_bytes(raw[:start] + put + raw[start + length :])
             try:
-                store = prepare(find(folder), Path(place) / "store", tokenizer, on_bad_row=policy)
+                store = prepared_store(folder, Path(place) / "store", tokenizer, on_bad_row=policy)
             except CounterpointError as error:
                 message = str(error)
             else:

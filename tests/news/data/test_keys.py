@@ -80,23 +80,6 @@ def test_a_digest_is_the_formula_worked_by_hand():
     assert found.tolist() == expected
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"max_text_tokens": 30}, "bodies were cut at 50 tokens, the recipe asks for 30; prepare the data"),
-        ({"sentiment": "vader"}, "the sentiment is 'given', the recipe asks for 'vader'; prepare the data"),
-    ],
-)
-def test_other_settings_are_refused_where_they_are_asked_for(
-    settings, message, small_mind, prepared, tokenizer
-):
-    store = prepared(small_mind)
-    store.require(tokenizer.fingerprint, tokenizer.name, 20)
-    store.require(tokenizer.fingerprint, tokenizer.name, 20, max_text_tokens=50, sentiment="given")
-    with pytest.raises(CounterpointError, match=message):
-        store.require(tokenizer.fingerprint, tokenizer.name, 20, **settings)
-
-
 def test_mind_tells_nothing_of_the_clicks_of_histories(small_mind, prepared):
     store = prepared(small_mind)
     history = store.impressions(np.arange(20)).history

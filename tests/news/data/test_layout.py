@@ -75,7 +75,11 @@ def test_own_logs_are_found_and_mind_goes_first(tmp_path):
         (("train/behaviors.parquet",), None, r"train/history.parquet: missing; put the readers' histories"),
         (("news.tsv", "dev/behaviors.tsv"), None, r"no training impressions; add train/"),
         (("news.tsv", "behaviors.tsv"), "logs", "no data found, looked for impressions.parquet"),
-        (("news.tsv",), "mint", r"called 'mint' \(did you mean 'mind'\?\); known: ebnerd, logs, mind,"),
+        (
+            ("news.tsv",),
+            "mint",
+            r"format: none is called 'mint' \(did you mean 'mind'\?\); known: ebnerd, logs, mind,",
+        ),
     ],
 )
 def test_what_is_missing_is_named(files, format_name, message, tmp_path):

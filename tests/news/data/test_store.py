@@ -1,11 +1,14 @@
 import json
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.news.data import prepare as preparation
+from counterpoint.news.data.prepare import require_made_for
 from counterpoint.news.data.store import Store
+from counterpoint.news.recipe import Data
 from counterpoint.storage.arrays import SeenHashes, ranges
 from counterpoint.storage.files import write_json
 
@@ -14,15 +17,38 @@ def tree(folder):
     return {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
-def test_another_tokenizer_or_title_length_is_refused(small_mind, prepared, tokenizer):
+@dataclass(frozen=True)
+class Other:
+    """A tokenizer that is none of ours."""
+
+    fingerprint: str = "0" * 16
+    name: str = "other"
+
+
+def test_another_tokenizer_is_refused(small_mind, prepared, tokenizer):
     store = prepared(small_mind)
-    store.require(tokenizer.fingerprint, tokenizer.name, 20)
+    require_made_for(store, tokenizer, Data())
     with pytest.raises(
-        CounterpointError, match=r"not for 'other'; prepare the data again with --encoder other"
+        CounterpointError, match=r"not for 'other'; prepare the data again with the encoder other\."
     ):
-        store.require("0" * 16, "other", 20)
-    with pytest.raises(CounterpointError, match="titles were cut at 20 tokens, the recipe asks for 30"):
-        store.require(tokenizer.fingerprint, tokenizer.name, 30)
+        require_made_for(store, Other(), Data())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_title_tokens": 30}, "prepared with data.max_title_tokens = 20, the recipe has 30; prepare"),
+        ({"max_text_tokens": 30}, "prepared with data.max_text_tokens = 50, the recipe has 30; prepare"),
+        ({"sentiment": "vader"}, "prepared with data.sentiment = given, the recipe has vader; prepare"),
+    ],
+)
+def test_settings_that_shape_a_store_are_refused_where_they_differ(
+    settings, message, small_mind, prepared, tokenizer
+):
+    store = prepared(small_mind)
+    require_made_for(store, tokenizer, Data(negatives=1, max_history=3, validation_days=2))
+    with pytest.raises(CounterpointError, match=message):
+        require_made_for(store, tokenizer, Data(**settings))
 
 
 def test_a_store_of_another_version_is_refused(small_mind, prepared):
@@ -129,7 +155,7 @@ def test_a_folder_with_something_else_is_never_replaced(small_mind, prepared, tm
     (tmp_path / "letters" / "dear.txt").write_text("keep me")
     (tmp_path / "letters" / "manifest.json").write_text("{}")
     for name in ("letters", "small-mind"):
-        with pytest.raises(UsageError, match="there is something else already; choose another --out"):
+        with pytest.raises(UsageError, match="there is something else already; choose another place"):
             prepared(small_mind, name)
     assert (tmp_path / "letters" / "dear.txt").read_text() == "keep me"
 

@@ -9,6 +9,7 @@ from counterpoint.encoders.tokens import encode
 from counterpoint.errors import BadRowError, CounterpointError, UsageError
 from counterpoint.news.data.entities import mentioned
 from counterpoint.news.data.sentiment import sentiment_of
+from counterpoint.news.data.store import UNKNOWN_TIME
 from samples import ARTICLES, entity, news_row
 
 IMPRESSIONS = [
@@ -56,12 +57,11 @@ def test_texts_are_tokenised_one_field_at_a_time(logs, prepared, tokenizer):
     assert np.split(tokens, np.cumsum(lengths)[:-1])[0].tolist() == expected[0]
     assert tokens.tolist() == [token for ids in expected for token in ids]
     assert lengths.tolist() == [7, 2, 3, 2]
-    assert store.text_lengths("body").tolist() == [2, 3, 2, 7]
     assert store.counts["truncated bodies"] == 1
     assert store.counts["truncated titles"] == store.counts["truncated abstracts"] == 0
     titles, title_lengths = store.texts("title", np.arange(4))
     assert titles.tolist() == store.titles(np.arange(4))[0].tolist()
-    assert title_lengths.tolist() == store.title_lengths().tolist() == store.text_lengths("title").tolist()
+    assert title_lengths.tolist() == store.title_lengths().tolist()
 
 
 def test_a_text_that_no_article_has_is_not_stored_and_named(logs, prepared):
@@ -71,11 +71,10 @@ def test_a_text_that_no_article_has_is_not_stored_and_named(logs, prepared):
         True, False, False, True,
     ]  # fmt: skip
     assert not list(store.path.glob("arrays/*abstract*"))
-    for method in (lambda: store.texts("abstract", np.array([1])), lambda: store.text_lengths("abstract")):
-        with pytest.raises(CounterpointError) as caught:
-            method()
-        assert "articles.jsonl" in str(caught.value)
-        assert "has the text 'abstract', only title and body; leave it out of the recipe" in str(caught.value)
+    with pytest.raises(CounterpointError) as caught:
+        store.texts("abstract", np.array([1]))
+    assert "articles.jsonl" in str(caught.value)
+    assert "has the text 'abstract', only title and body; leave it out of the recipe" in str(caught.value)
 
 
 @settings(max_examples=60, deadline=None)
@@ -212,8 +211,6 @@ def test_classes_by_the_published_thresholds(score, name):
 
 
 def test_publication_times_are_microseconds(logs, prepared):
-    from counterpoint.news.baselines import UNKNOWN_TIME
-
     store = prepared(logs(articles(published=["1970-01-01T00:00:01", None, "1969-12-31T23:59:59+00:00"])))
     assert store.published().tolist() == [UNKNOWN_TIME, 1_000_000, UNKNOWN_TIME, -1_000_000]
 

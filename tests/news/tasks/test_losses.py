@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from counterpoint.news.tasks.classification import IGNORE, Classification, accuracy
-from counterpoint.news.tasks.ranking import nce_loss
+from counterpoint.news.data.store import IGNORE
+from counterpoint.news.models.recommender import nce_loss
+from counterpoint.news.tasks.classification import Classification, accuracy
 from counterpoint.news.tasks.tagging import Tagging
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from counterpoint.news.tasks.classification import IGNORE
+from counterpoint.news.data.store import IGNORE
 from counterpoint.news.tasks.tagging import entity_f1, untyped
 
 

@@ -2,20 +2,19 @@
 
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import polars as pl
 
-from counterpoint.encoders.tokens import Encoded, Tokenizer
+from counterpoint.encoders.tokens import Encoded, Tokenizer, encode
 from counterpoint.errors import BadRowError
-from counterpoint.news.baselines import UNKNOWN_TIME
 from counterpoint.news.data.entities import EntityError, Span, locate, mentioned, tag
-from counterpoint.news.data.rows import ARTICLE_SCHEMA, SENTIMENTS, in_schema
-from counterpoint.news.data.sentiment import sentiment_of, vader
-from counterpoint.news.data.texts import TEXTS, TextWriter
-from counterpoint.news.tasks.classification import IGNORE
+from counterpoint.news.data.rows import ARTICLE_SCHEMA, in_schema
+from counterpoint.news.data.sentiment import SENTIMENTS, sentiment_of, vader
+from counterpoint.news.data.store import IGNORE, UNKNOWN_TIME
+from counterpoint.news.recipe import TEXTS, Data
 from counterpoint.storage.arrays import GrowingArray, RaggedArray
 from counterpoint.storage.rows import BadRows
 
@@ -42,9 +41,8 @@ class ArticleWriter:
     Args:
         folder: the store's.
         tokenizer: the encoder's.
-        max_title_tokens: where titles are cut.
-        max_text_tokens: where subtitles, abstracts and bodies are cut.
-        sentiment: the data's own, or VADER's of the titles.
+        shape: where texts are cut, and whose sentiment counts.
+        bad: takes malformed rows.
 
     Attributes:
         ids: the row of each article id.
@@ -57,19 +55,12 @@ class ArticleWriter:
         UsageError: VADER is asked for and not installed.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        tokenizer: Tokenizer,
-        max_title_tokens: int,
-        max_text_tokens: int,
-        sentiment: Literal["given", "vader"],
-    ) -> None:
+    def __init__(self, folder: Path, tokenizer: Tokenizer, shape: Data, bad: BadRows) -> None:
         self.ids: dict[str, int] = {}
         self.counts: Counter[str] = Counter(dict.fromkeys((*_COUNTS, *_TRUNCATED.values()), 0))
         self.texts: tuple[str, ...] = ()
-        self._folder = folder
-        self._compound = vader() if sentiment == "vader" else None
+        self._folder, self._bad = folder, bad
+        self._compound = vader() if shape.sentiment == "vader" else None
         self._numbers: dict[str, dict[str, int]] = {"category": {}, "subcategory": {}, "entity_types": {}}
         self._numbers["sentiment"] = {name: number for number, name in enumerate(SENTIMENTS)}
         self._entity_numbers: dict[str, int] = {}
@@ -77,7 +68,10 @@ class ArticleWriter:
         arrays = folder / "arrays"
         self._texts = {
             field: TextWriter(
-                arrays, field, tokenizer, max_title_tokens if field == "title" else max_text_tokens
+                arrays,
+                field,
+                tokenizer,
+                shape.max_title_tokens if field == "title" else shape.max_text_tokens,
             )
             for field in TEXTS
         }
@@ -100,7 +94,7 @@ class ArticleWriter:
         """The names by number."""
         return {field: list(numbers) for field, numbers in self._numbers.items()}
 
-    def add(self, file: Path, block: pl.DataFrame, bad: BadRows) -> None:
+    def add(self, file: Path, block: pl.DataFrame) -> None:
         """Add a block of articles; one that came before with the same content is counted and left out."""
         contents = block.drop("line").hash_rows(seed=0).to_list()
         keep: list[int] = []
@@ -114,7 +108,7 @@ class ArticleWriter:
                     self.counts["duplicate articles"] += 1
                 else:
                     problem = f"{article!r} came before with other content"
-                    bad.add(
+                    self._bad.add(
                         BadRowError(file, line, "article", problem, "keep one of the two"),
                         f"{article}\t{title}",
                     )
@@ -126,7 +120,7 @@ class ArticleWriter:
                 field = "abstract_entities"
                 names += mentioned(more)
             except EntityError as fault:
-                bad.add(
+                self._bad.add(
                     BadRowError(file, line, field, str(fault), "correct the entities"),
                     f"{article}\t{raw if field == 'entities' else more}",
                 )
@@ -203,3 +197,41 @@ class ArticleWriter:
         self._tags.append(tags)
         begun = int(((tags > 0) & (tags % 2 == 1)).sum())
         self.counts["entity spans cut off with the title"] += sum(map(len, spans)) - begun
+
+
+class TextWriter:
+    """Takes the texts of one field, article after article; an absent one is the empty text.
+
+    Args:
+        arrays: folder of the store's arrays.
+        field: the field's name.
+        tokenizer: the encoder's.
+        max_tokens: where texts are cut, special tokens included.
+
+    Attributes:
+        truncated: how many were cut.
+        present: whether any article had a text.
+    """
+
+    def __init__(self, arrays: Path, field: str, tokenizer: Tokenizer, max_tokens: int) -> None:
+        self.truncated, self.present = 0, False
+        self._tokenizer, self._max_tokens = tokenizer, max_tokens
+        self._tokens = RaggedArray(arrays, f"{field}_tokens", f"{field}_offsets", np.int32)
+
+    def add(self, texts: Sequence[str | None]) -> list[Encoded]:
+        """Tokenise and write some articles' texts; return them tokenised."""
+        given = [text or "" for text in texts]
+        self.present = self.present or any(map(str.strip, given))
+        encoded = encode(self._tokenizer, given, self._max_tokens)
+        self.truncated += sum(one.truncated for one in encoded)
+        self._tokens.append(
+            np.concatenate([np.array(one.ids, dtype=np.int32) for one in encoded]),
+            np.array([len(one.ids) for one in encoded]),
+        )
+        return encoded
+
+    def close(self, *, keep: bool) -> None:
+        """Finish the files, or remove them."""
+        self._tokens.close()
+        if not keep:
+            self._tokens.remove()

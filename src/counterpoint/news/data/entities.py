@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int32
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from counterpoint.news.tasks.classification import IGNORE
+from counterpoint.news.data.store import IGNORE
 
 
 class EntityError(ValueError):

@@ -1,40 +1,38 @@
 """From raw logs to a prepared store: streamed, checked, tokenised once, written in one move."""
 
+import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import polars as pl
 
 from counterpoint.encoders.tokens import Tokenizer
 from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.news.data.articles import ArticleWriter
-from counterpoint.news.data.bare import bare_articles
 from counterpoint.news.data.fingerprints import fingerprints
 from counterpoint.news.data.impressions import ImpressionWriter
-from counterpoint.news.data.layout import Part, Source
+from counterpoint.news.data.layout import Source
+from counterpoint.news.data.rows import ARTICLE_SCHEMA, in_schema
+from counterpoint.news.data.side_files import copy_truth, copy_vectors
 from counterpoint.news.data.splits import assign_splits
 from counterpoint.news.data.store import FORMAT, Store
-from counterpoint.news.data.truth import copy_truth
-from counterpoint.news.data.vectors import copy_vectors
-from counterpoint.progress import Progress, silent
+from counterpoint.news.recipe import Data
+from counterpoint.progress import Progress
 from counterpoint.storage.files import new_store, read_json, write_json
+from counterpoint.storage.prepared import refuse_other_settings
 from counterpoint.storage.rows import BadRows
+from counterpoint.workload import Preparation
 
 
 def prepare(
     source: Source,
     target: Path,
     tokenizer: Tokenizer,
+    shape: Data,
+    preparation: Preparation,
     *,
-    max_title_tokens: int = 20,
-    max_text_tokens: int = 50,
-    sentiment: Literal["given", "vader"] = "given",
     needs_text: bool = True,
-    validation_days: int = 1,
-    test_days: int = 1,
-    on_bad_row: Literal["stop", "skip"] = "stop",
-    progress: Progress = silent,
 ) -> Store:
     """Read raw logs into a store at ``target``; an older store there is replaced only by a whole new one.
 
@@ -42,14 +40,9 @@ def prepare(
         source: the raw files.
         target: the store's folder.
         tokenizer: the encoder's.
-        max_title_tokens: where titles are cut.
-        max_text_tokens: where subtitles, abstracts and bodies are cut, each.
-        sentiment: the data's own, or VADER's of English titles.
+        shape: where texts are cut, whose sentiment counts, and how many days validate and test.
+        preparation: what becomes of malformed rows (``bad_rows.jsonl``), and who is told how far the work is.
         needs_text: refuse data without a file of articles; otherwise their articles are the ids that occur.
-        validation_days: how many of the last training days become validation.
-        test_days: how many of the last days become the test split where no folder says so.
-        on_bad_row: stop at the first malformed row, or set them all aside in ``bad_rows.jsonl``.
-        progress: told how far the reading is.
 
     Raises:
         UsageError: ``target`` holds something that is not a store, there are no articles although texts are
@@ -59,37 +52,31 @@ def prepare(
     """
     if needs_text and not source.articles:
         raise UsageError(_no_articles(source))
+    progress = preparation.progress
     with new_store(target) as folder:
         arrays = folder / "arrays"
         arrays.mkdir()
-        bad = BadRows(on_bad_row, folder / "bad_rows.jsonl")
-        articles = ArticleWriter(folder, tokenizer, max_title_tokens, max_text_tokens, sentiment)
+        bad = BadRows(preparation.on_bad_row, folder / "bad_rows.jsonl")
+        articles = ArticleWriter(folder, tokenizer, shape, bad)
         for file in source.articles:
             for block in source.format.articles(file, bad, progress):
-                articles.add(file, block, bad)
+                articles.add(file, block)
         if not source.articles:
-            articles.add(source.folder, bare_articles(source, progress), bad)
+            articles.add(source.folder, _bare_articles(source, progress))
         articles.close()
-        impressions = ImpressionWriter(folder, articles.ids)
-        for number, part in enumerate(source.parts):
-            _read_part(source, number, part, impressions, bad, progress)
+        impressions = ImpressionWriter(folder, articles.ids, bad)
+        _read_impressions(source, impressions, bad, progress)
+        progress("finishing the store", 0, 4)
         impressions.close()
         simulated = copy_truth(source.parts, arrays)
-        split = assign_splits(
-            arrays,
-            source.parts,
-            validation_days=validation_days,
-            test_days=test_days,
-            day_begins=source.format.day_begins,
-        )
+        vectors = copy_vectors(source.vectors, folder)
+        progress("finishing the store", 1, 4)
+        split = assign_splits(arrays, source, shape)
         _refuse_untrainable(source, impressions.counts["clicks"], split.sizes["train"])
+        progress("finishing the store", 2, 4)
         _finish_impressions(folder, split.names)
-        counts = {
-            **articles.counts,
-            **impressions.counts,
-            **copy_vectors(source.vectors, folder),
-            "bad rows set aside": bad.count,
-        }
+        progress("finishing the store", 3, 4)
+        counts = {**articles.counts, **impressions.counts, **vectors, "bad rows set aside": bad.count}
         write_json(
             folder / "manifest.json",
             {
@@ -99,12 +86,12 @@ def prepare(
                 "tokenizer": {
                     "name": tokenizer.name,
                     "fingerprint": tokenizer.fingerprint,
-                    "max_title_tokens": max_title_tokens,
-                    "max_text_tokens": max_text_tokens,
+                    "max_title_tokens": shape.max_title_tokens,
+                    "max_text_tokens": shape.max_text_tokens,
                 },
                 "text": bool(source.articles),
                 "texts": articles.texts,
-                "sentiment": sentiment,
+                "sentiment": shape.sentiment,
                 "history values": impressions.histories.values,
                 "labels": articles.labels,
                 "splits": split.sizes,
@@ -115,7 +102,29 @@ def prepare(
                 "counts": dict(sorted(counts.items())),
             },
         )
+        progress("finishing the store", 4, 4)
     return Store(target)
+
+
+def require_made_for(store: Store, tokenizer: Tokenizer, shape: Data) -> None:
+    """Refuse a store that was made for another tokenizer or with other settings.
+
+    Raises:
+        CounterpointError: it was.
+    """
+    made = store.manifest["tokenizer"]
+    if made["fingerprint"] != tokenizer.fingerprint:
+        raise CounterpointError(
+            f"{store.path}: tokenised for {made['name']!r}, not for {tokenizer.name!r}; prepare the data "
+            f"again with the encoder {tokenizer.name}."
+        )
+    made_with = {
+        "data.max_title_tokens": made["max_title_tokens"],
+        "data.max_text_tokens": made["max_text_tokens"],
+        "data.sentiment": store.manifest["sentiment"],
+    }
+    asked = {f"data.{name}": value for name, value in shape.model_dump().items()}
+    refuse_other_settings(store.path, made_with, asked)
 
 
 def _no_articles(source: Source) -> str:
@@ -125,21 +134,40 @@ def _no_articles(source: Source) -> str:
     return f"{source.folder}: there is {source.parts[0].impressions.name} but no {wanted}; {remedy}."
 
 
-def _read_part(
-    source: Source,
-    number: int,
-    part: Part,
-    impressions: ImpressionWriter,
-    bad: BadRows,
-    progress: Progress,
+def _bare_articles(source: Source, progress: Progress) -> pl.DataFrame:
+    """Return the distinct ids of candidates and histories, in order, as articles without any text."""
+    ids = pl.DataFrame({"article": []}, schema={"article": pl.String})
+    for column in _id_columns(source, progress):
+        found = column.explode(empty_as_null=False).drop_nulls().unique()
+        ids = pl.concat([ids, found.rename("article").to_frame()]).unique()
+    ids = ids.sort(pl.col("article").str.len_bytes(), "article").with_columns(title=pl.lit(""))
+    return in_schema(ids.with_row_index("line", 1), ARTICLE_SCHEMA)
+
+
+def _id_columns(source: Source, progress: Progress) -> Iterator[pl.Series]:
+    """Yield every list of ids, block by block; what is malformed is told when it is read again."""
+    unheard = BadRows("skip", Path(os.devnull))
+    for part in source.parts:
+        if part.histories is not None and source.format.histories is not None:
+            for block in source.format.histories(part.histories, unheard, progress):
+                yield block["history"]
+        labelled = part.role != "test"
+        for block in source.format.impressions(part.impressions, unheard, progress, labelled=labelled):
+            yield block["candidates"]
+            yield block["history"]
+
+
+def _read_impressions(
+    source: Source, impressions: ImpressionWriter, bad: BadRows, progress: Progress
 ) -> None:
-    """Read the histories of a part, where they stand alone, and its impressions."""
-    if part.histories is not None and source.format.histories is not None:
-        for block in source.format.histories(part.histories, bad, progress):
-            impressions.histories.add_own(number, part.histories, block, bad)
-    labelled = part.role != "test"
-    for block in source.format.impressions(part.impressions, bad, progress, labelled=labelled):
-        impressions.add(number, block)
+    """Read the impressions of every part, after its histories where those stand alone."""
+    for number, part in enumerate(source.parts):
+        if part.histories is not None and source.format.histories is not None:
+            for block in source.format.histories(part.histories, bad, progress):
+                impressions.histories.add_own(number, part.histories, block)
+        labelled = part.role != "test"
+        for block in source.format.impressions(part.impressions, bad, progress, labelled=labelled):
+            impressions.add(number, block)
 
 
 def _articles_are_simulated(source: Source) -> bool:

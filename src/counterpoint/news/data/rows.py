@@ -19,11 +19,9 @@ ARTICLE_SCHEMA: dict[str, pl.DataType] = {
 }
 """A block of articles.
 
-Entities are MIND's JSON lists, empty text where there are none. ``sentiment`` is one of `SENTIMENTS`; its
-score lies in [-1, 1] and is negative for negative ones.
+Entities are MIND's JSON lists, empty text where there are none. ``sentiment`` is one of
+`counterpoint.news.data.sentiment.SENTIMENTS`; its score lies in [-1, 1] and is negative for negative ones.
 """
-
-SENTIMENTS = ("negative", "neutral", "positive")
 
 IMPRESSION_SCHEMA: dict[str, pl.DataType] = {
     "line": pl.Int64(),

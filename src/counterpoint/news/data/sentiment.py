@@ -1,10 +1,10 @@
-"""The sentiment of titles where the data tells none: VADER's (Hutto and Gilbert 2014), English only."""
+"""The sentiment of titles: its names, and VADER's (Hutto and Gilbert 2014) where the data tells none."""
 
 from collections.abc import Callable
 
 from counterpoint.errors import UsageError
-from counterpoint.news.data.rows import SENTIMENTS
 
+SENTIMENTS = ("negative", "neutral", "positive")
 _THRESHOLD = 0.05
 
 
@@ -14,7 +14,7 @@ def sentiment_of(score: float) -> str:
 
 
 def vader() -> Callable[[str], float]:
-    """Return the function from a text to VADER's compound score in [-1, 1].
+    """Return the function from an English text to VADER's compound score in [-1, 1].
 
     Raises:
         UsageError: vaderSentiment is not installed.

@@ -1,6 +1,5 @@
 """Which impressions train, validate and test: by the folders' roles and by time."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,8 +7,9 @@ import numpy as np
 import polars as pl
 from jaxtyping import Int, UInt8
 
-from counterpoint.news.data.layout import Part
+from counterpoint.news.data.layout import Source
 from counterpoint.news.data.store import SPLITS
+from counterpoint.news.recipe import Data
 from counterpoint.storage.arrays import GrowingArray
 
 _HOUR = 3_600_000_000
@@ -33,9 +33,7 @@ class Splits:
     rule: str
 
 
-def assign_splits(
-    arrays: Path, given: Sequence[Part], *, validation_days: int, test_days: int, day_begins: int = 0
-) -> Splits:
+def assign_splits(arrays: Path, source: Source, shape: Data) -> Splits:
     """Write ``split.npy`` beside the arrays of impressions.
 
     Training impressions of the last ``validation_days`` days validate. A ``dev`` folder is the test split,
@@ -45,12 +43,10 @@ def assign_splits(
 
     Args:
         arrays: folder with ``part.npy``, ``time.npy``, ``clicked.npy`` and ``candidate_offsets.npy``.
-        given: the parts.
-        validation_days: days.
-        test_days: days.
-        day_begins: the hour at which a day begins.
+        source: the raw files.
+        shape: how many days validate and test.
     """
-    roles = [part.role for part in given]
+    roles = [part.role for part in source.parts]
     part, time, clicked, offsets = (
         np.load(arrays / f"{name}.npy", mmap_mode="r")
         for name in ("part", "time", "clicked", "candidate_offsets")
@@ -68,7 +64,10 @@ def assign_splits(
     alone = "all" in roles
     by_time = np.isin(part, [number for number, role in enumerate(roles) if role in ("train", "all")])
     boundary, rule = _boundaries(
-        np.asarray(time)[by_time], 0 if validated else validation_days, test_days if alone else 0, day_begins
+        np.asarray(time)[by_time],
+        0 if validated else shape.validation_days,
+        shape.test_days if alone else 0,
+        source.format.day_begins,
     )
     timed = pl.when(pl.col("time").dt.epoch("us") >= boundary[1]).then(pl.lit(SPLITS[_TEST]))
     names = timed.when(pl.col("time").dt.epoch("us") >= boundary[0]).then(pl.lit(SPLITS[_VALIDATION]))
@@ -77,7 +76,7 @@ def assign_splits(
         expression = pl.when(pl.col("part") == number).then(pl.lit(SPLITS[split])).otherwise(expression)
     sizes = _write(arrays, part, time, fixed, boundary)
     (arrays / "part.npy").unlink()
-    folders = "; ".join(f"{given[number].place}: {SPLITS[split]}" for number, split in fixed.items())
+    folders = "; ".join(f"{source.parts[number].place}: {SPLITS[split]}" for number, split in fixed.items())
     return Splits(expression, sizes, "; ".join(filter(None, (rule, folders))))
 
 

@@ -10,13 +10,16 @@ import polars as pl
 from jaxtyping import Bool, Float, Float32, Int, Shaped, UInt64
 
 from counterpoint.errors import CounterpointError
-from counterpoint.news.tasks.classification import IGNORE
 from counterpoint.storage.arrays import gather, ranges
 from counterpoint.storage.prepared import map_array, read_manifest, read_table, refuse_unknown_split
 
 FORMAT = 2
 UNKNOWN = 0
 """The article in the first row, which stands for every candidate that has no article."""
+UNKNOWN_TIME = int(np.iinfo(np.int64).max)
+"""When an article appeared of which that is not known."""
+IGNORE = -100
+"""The label that no loss and no metric looks at: padding, special tokens, unknown classes."""
 
 _DAY = 86_400_000_000
 
@@ -65,38 +68,6 @@ class Store:
         self.manifest: dict[str, Any] = read_manifest(path, "news", FORMAT)
         self._arrays: dict[str, Shaped[np.ndarray, " values"]] = {}
         self._renumbering: dict[str, Int[np.ndarray, " names"]] = {}
-
-    def require(
-        self,
-        fingerprint: str,
-        tokenizer: str,
-        max_title_tokens: int,
-        *,
-        max_text_tokens: int | None = None,
-        sentiment: str | None = None,
-    ) -> None:
-        """Refuse a tokenizer or settings that the store was not made with; None is not looked at."""
-        made = self.manifest["tokenizer"]
-        if made["fingerprint"] != fingerprint:
-            raise CounterpointError(
-                f"{self.path}: tokenised for {made['name']!r}, not for {tokenizer!r}; prepare the data again "
-                f"with --encoder {tokenizer}."
-            )
-        if made["max_title_tokens"] != max_title_tokens:
-            raise CounterpointError(
-                f"{self.path}: titles were cut at {made['max_title_tokens']} tokens, the recipe asks for "
-                f"{max_title_tokens}; prepare the data again or set data.max_title_tokens."
-            )
-        if max_text_tokens not in (None, made["max_text_tokens"]):
-            raise CounterpointError(
-                f"{self.path}: subtitles, abstracts and bodies were cut at {made['max_text_tokens']} tokens, "
-                f"the recipe asks for {max_text_tokens}; prepare the data again or set data.max_text_tokens."
-            )
-        if sentiment not in (None, self.manifest["sentiment"]):
-            raise CounterpointError(
-                f"{self.path}: the sentiment is {self.manifest['sentiment']!r}, the recipe asks for "
-                f"{sentiment!r}; prepare the data again or set data.sentiment."
-            )
 
     @property
     def counts(self) -> dict[str, int]:
@@ -181,10 +152,6 @@ class Store:
         """
         return gather(self._array(f"{self._field(field)}_tokens"), self._array(f"{field}_offsets"), articles)
 
-    def text_lengths(self, field: str) -> Int[np.ndarray, " articles"]:
-        """Return the number of tokens of that text of every article; raises as `texts` does."""
-        return np.diff(self._array(f"{self._field(field)}_offsets"))
-
     def entity_lists(
         self, articles: Int[np.ndarray, " lists"]
     ) -> tuple[Int[np.ndarray, " entities"], Int[np.ndarray, " lists"]]:
@@ -229,6 +196,11 @@ class Store:
             filled = ", ".join(split for split in SPLITS if self.manifest["splits"][split])
             raise CounterpointError(f"{self.path}: no impressions in split {name!r}; choose among {filled}.")
         return np.flatnonzero(np.asarray(self._array("split")) == SPLITS.index(name))
+
+    def splits_before(self, name: str) -> list[str]:
+        """Return the splits with clicks that came before one, the earliest first."""
+        before = {"train": 0, "validation": 1, "unlabelled": 3}.get(name, 2)
+        return [split for split in SPLITS[:before] if self.manifest["splits"].get(split)]
 
     def impressions(self, rows: Int[np.ndarray, " impressions"]) -> Impressions:
         """Return the impressions at ``rows``."""

@@ -1,21 +1,16 @@
-"""From a recipe to a recommender: every part by its name."""
+"""From a recipe to a recommender, fresh or saved: every part by its name."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32
-from torch import Tensor, nn
+from jaxtyping import Bool, Float32
+from torch import nn
 
-from counterpoint.encoders.adapters import Lora
-from counterpoint.encoders.convolution import ConvolutionEncoder
-from counterpoint.encoders.pretrained import load_encoder, restore_encoder
-from counterpoint.encoders.self_attention import SelfAttentionEncoder
-from counterpoint.encoders.tokens import Texts
-from counterpoint.encoders.words import phrase_vector, pretrained_word_embedding, word_embedding
-from counterpoint.errors import UsageError
+from counterpoint.encoders.tokens import Tokenizer
+from counterpoint.encoders.words import WordVectors, phrase_vector
+from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.news.data.store import Store
 from counterpoint.news.models.articles import (
     Alone,
@@ -25,80 +20,81 @@ from counterpoint.news.models.articles import (
     Entities,
     Lookup,
 )
+from counterpoint.news.models.hierarchical import HierarchicalReader
 from counterpoint.news.models.readers import (
     AttentiveReader,
     Everyone,
-    HierarchicalReader,
     RecurrentReader,
     SelfAttentiveReader,
 )
-from counterpoint.news.models.recommender import Recommender
-from counterpoint.news.models.scores import ContextScore, Dot, ScaledCosine
+from counterpoint.news.models.recommender import ContextScore, Dot, Recommender, ScaledCosine
+from counterpoint.news.models.texts import TextEncoders, fresh_texts, pretrained_in, saved_texts
 from counterpoint.news.models.vocabulary import Vocabulary, labels_of, readers_of
-from counterpoint.news.models.words import word_vectors
 from counterpoint.news.recipe import NewsRecipe
-from counterpoint.news.tasks.auxiliary import TASKS
+from counterpoint.news.tasks import TASKS
+from counterpoint.storage.files import read_json, write_json
+from counterpoint.training.checkpoint import load_weights, save_weights
 
-TextEncoders = Mapping[str, nn.Module]
-Sizes = dict[str, int]
 
-
-def fresh(recipe: NewsRecipe, store: Store) -> Recommender:
+def fresh(recipe: NewsRecipe, store: Store, words: WordVectors | None = None) -> Recommender:
     """Return the model that training starts from; all that is drawn comes from torch's generator.
 
     The store takes over the model's numbers.
+
+    Args:
+        recipe: the recipe.
+        store: what it is to learn from.
+        words: those of the recipe's file of word vectors, if it names one.
 
     Raises:
         CounterpointError: a task has no labels in this store.
         UsageError: the encoder or the word vectors cannot be loaded.
     """
-    texts, words = fresh_texts(recipe)
-    labels, sizes = labels_of(store, recipe), _sizes(recipe, store)
-    vocabulary = Vocabulary(labels, sizes, words, readers_of(store, recipe))
+    texts, table = fresh_texts(recipe, words)
+    labels, sizes = labels_of(store, recipe), _sizes(recipe, store, words)
+    vocabulary = Vocabulary(labels, sizes, table, readers_of(store, recipe))
     model = build(recipe, vocabulary, texts)
     store.use_labels(dict(labels))
     for name, head in model.heads.items():
         TASKS[name].prepare(head, store, recipe)
-    _start_lookups(model.articles, recipe, store, labels)
+    _start_lookups(model.articles, store, labels, words)
     return model
 
 
-def fresh_texts(recipe: NewsRecipe) -> tuple[TextEncoders, tuple[int, int]]:
-    """Return the text encoders before training, and the size of a shallow one's table of words."""
-    if not recipe.texts:
-        return {}, (0, 0)
-    section = recipe.encoder
-    if section.kind == "pretrained":
-        lora = None if section.lora is None else Lora(**section.lora.model_dump())
-        encoder = load_encoder(
-            section.name,
-            revision=section.revision,
-            pooling=section.pooling,
-            dropout=section.dropout,
-            random_weights=section.random_weights,
-            lora=lora,
-            frozen_layers=section.frozen_layers,
-        )
-        encoder.precision = recipe.training.precision
-        return dict.fromkeys(recipe.texts, encoder), (0, 0)
-    if section.words is not None:
-        words = word_embedding(word_vectors(Path(section.words), section.most_words))
-    else:
-        words = pretrained_word_embedding(section.name, section.revision)
-    return _shallow(recipe, words), (words.num_embeddings, words.embedding_dim)
+def save(model: Recommender, store: Store, tokenizer: Tokenizer, folder: Path) -> None:
+    """Write weights, configuration, names and tokenizer: all that loading needs, and no code."""
+    save_weights(model, folder / "model.safetensors")
+    encoder = pretrained_in(model)
+    if encoder is not None:
+        encoder.save_config(folder / "encoder")
+    tokenizer.pretrained.save_pretrained(folder / "encoder")
+    write_json(
+        folder / "model.json",
+        {
+            "tokenizer": store.manifest["tokenizer"],
+            "vocabulary": model.vocabulary.to_json(),
+            "encoder": {} if encoder is None else encoder.description(),
+        },
+    )
 
 
-def saved_texts(
-    recipe: NewsRecipe, vocabulary: Vocabulary, folder: Path, description: dict[str, Any]
-) -> TextEncoders:
-    """Return the text encoders of a saved model, ready for their weights."""
-    if not recipe.texts:
-        return {}
-    if recipe.encoder.kind == "pretrained":
-        encoder = restore_encoder(folder, description)
-        encoder.precision = recipe.training.precision
-        return dict.fromkeys(recipe.texts, encoder)
-    return _shallow(recipe, nn.Embedding(*vocabulary.words))
+def load(folder: Path, recipe: NewsRecipe, store: Store) -> Recommender:
+    """Return the model in ``folder``, ready to score; only a base under adapters is looked up elsewhere.
+
+    The ``store`` takes over the model's numbers: other data numbers its categories otherwise.
+
+    Raises:
+        CounterpointError: the folder is incomplete, or the base of its adapters is not there.
+    """
+    facts = read_json(folder / "model.json")
+    vocabulary = Vocabulary.from_json(facts["vocabulary"])
+    if facts["encoder"] and not (folder / "encoder" / "config.json").is_file():
+        raise CounterpointError(f"{folder}: the encoder's configuration is missing; train again.")
+    texts = saved_texts(recipe, vocabulary, folder / "encoder", facts["encoder"])
+    model = build(recipe, vocabulary, texts)
+    load_weights(model, folder / "model.safetensors")
+    store.use_labels(dict(vocabulary.labels))
+    return model.eval()
 
 
 def build(recipe: NewsRecipe, vocabulary: Vocabulary, texts: TextEncoders) -> Recommender:
@@ -117,59 +113,6 @@ def build(recipe: NewsRecipe, vocabulary: Vocabulary, texts: TextEncoders) -> Re
         ContextScore(len(context)) if context else None,
         vocabulary,
     )
-
-
-def untrained_titles(recipe: NewsRecipe) -> ArticleEncoder:
-    """Return titles to vectors before any training: a floor, the same for all recipes with one tokenizer.
-
-    It is the pretrained encoder, whatever the recipe trains; with a file of word vectors, their mean.
-    Torch's generator is left as it was.
-    """
-    section, words = recipe.encoder, _word_file(recipe)
-    encoder: nn.Module
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.training.seed)
-        if words is not None:
-            encoder = MeanOfWords(word_embedding(words))
-        else:
-            encoder = load_encoder(
-                section.name,
-                revision=section.revision,
-                pooling=section.pooling,
-                random_weights=section.random_weights,
-            )
-            encoder.precision = recipe.training.precision
-        return ArticleEncoder({"title": encoder}, {}, Alone(int(encoder.size))).eval()
-
-
-class MeanOfWords(nn.Module):
-    """A text is the mean of its words' vectors."""
-
-    def __init__(self, words: nn.Embedding) -> None:
-        super().__init__()
-        self.words, self.size = words, words.embedding_dim
-
-    def forward(self, texts: Texts) -> tuple[Float[Tensor, "tokens size"], Float[Tensor, "texts size"]]:
-        """Return the words' vectors and their means."""
-        starts = torch.tensor((0, *texts.lengths), device=texts.tokens.device).cumsum(0)[:-1]
-        means = nn.functional.embedding_bag(texts.tokens, self.words.weight, starts, mode="mean")
-        return self.words(texts.tokens), means
-
-
-def _shallow(recipe: NewsRecipe, words: nn.Embedding) -> TextEncoders:
-    """Return one shallow encoder for each text; they share their words."""
-    section, queries = recipe.encoder, recipe.articles.query_size
-    if section.kind == "convolution":
-        return {
-            field: ConvolutionEncoder(words, section.size, section.window, queries, section.dropout)
-            for field in recipe.texts
-        }
-    return {
-        field: SelfAttentionEncoder(
-            words, section.heads, section.size // section.heads, queries, section.dropout
-        )
-        for field in recipe.texts
-    }
 
 
 def _article_encoder(recipe: NewsRecipe, vocabulary: Vocabulary, texts: TextEncoders) -> ArticleEncoder:
@@ -257,9 +200,9 @@ _READERS: dict[str, Callable[[NewsRecipe, int, Vocabulary], nn.Module]] = {
 _SCORES: dict[str, type[Dot] | type[ScaledCosine]] = {"dot": Dot, "scaled_cosine": ScaledCosine}
 
 
-def _sizes(recipe: NewsRecipe, store: Store) -> Sizes:
+def _sizes(recipe: NewsRecipe, store: Store, words: WordVectors | None) -> dict[str, int]:
     """Return how long vectors of names are: as in the files they come from, else as the recipe says."""
-    section, words = recipe.articles, _word_file(recipe)
+    section = recipe.articles
     names = section.category_size if words is None else words.vectors.shape[1]
     given = store.entity_vectors() if "entities" in section.fields else None
     return {
@@ -270,10 +213,9 @@ def _sizes(recipe: NewsRecipe, store: Store) -> Sizes:
 
 
 def _start_lookups(
-    articles: ArticleEncoder, recipe: NewsRecipe, store: Store, labels: Mapping[str, list[str]]
+    articles: ArticleEncoder, store: Store, labels: Mapping[str, list[str]], words: WordVectors | None
 ) -> None:
     """Give categories the vectors of their names' words, and entities those that came with the data."""
-    words = _word_file(recipe)
     for field in ("category", "subcategory"):
         if words is not None and field in articles.others:
             _start(articles.others[field], [phrase_vector(words, name) for name in labels[field]])
@@ -290,8 +232,3 @@ def _start(module: nn.Module, vectors: list[Float32[np.ndarray, " size"] | None]
         zeros = np.zeros(module.size, dtype=np.float32)
         table = np.stack([zeros if vector is None else vector for vector in vectors])
         module.start_from(torch.from_numpy(table), torch.from_numpy(known))
-
-
-def _word_file(recipe: NewsRecipe) -> Any:
-    section = recipe.encoder
-    return None if section.words is None else word_vectors(Path(section.words), section.most_words)

@@ -26,6 +26,26 @@ class Known(NamedTuple):
     logits: Float[Tensor, " articles"] | None
 
 
+class Interests(NamedTuple):
+    """Interests in topics and subtopics, each standing at the first click that shows it.
+
+    Attributes:
+        topics: topic of each place; 0 where another place already stands for it, or it is unknown.
+        topic_vectors: the interests.
+        topic_shares: share of the clicks.
+        subtopics: likewise.
+        subtopic_vectors: likewise.
+        subtopic_shares: likewise.
+    """
+
+    topics: Int[Tensor, "readers places"]
+    topic_vectors: Float[Tensor, "readers places size"]
+    topic_shares: Float[Tensor, "readers places"]
+    subtopics: Int[Tensor, "readers places"]
+    subtopic_vectors: Float[Tensor, "readers places size"]
+    subtopic_shares: Float[Tensor, "readers places"]
+
+
 class Readers(NamedTuple):
     """Some readers.
 
@@ -37,7 +57,7 @@ class Readers(NamedTuple):
 
     vectors: Float[Tensor, "readers size"]
     attention: Float[Tensor, "readers places"]
-    interests: "Interests | None" = None
+    interests: Interests | None = None
 
 
 class ReaderEncoder(Protocol):
@@ -78,7 +98,7 @@ class ReaderEncoder(Protocol):
         ...
 
 
-class _OneVector(nn.Module):
+class OneVector(nn.Module):
     """A reader encoder that gives one vector, the same before every candidate."""
 
     adds_up: ClassVar[bool] = False
@@ -106,14 +126,14 @@ class _OneVector(nn.Module):
         """Return each reader's one vector."""
         return nn.functional.embedding(reader, readers.vectors)
 
-    def _or_cold(
+    def or_cold(
         self, vectors: Float[Tensor, "readers size"], real: Bool[Tensor, "readers places"]
     ) -> Float[Tensor, "readers size"]:
         """Return the learned vector where nothing was clicked."""
         return torch.where(real.any(1, keepdim=True), vectors, self.cold)
 
 
-class AttentiveReader(_OneVector):
+class AttentiveReader(OneVector):
     """Additive attention over the history (paper 1, eq. 1); a learned vector where there is none.
 
     Args:
@@ -149,10 +169,10 @@ class AttentiveReader(_OneVector):
         of_places = nn.functional.embedding(places, articles.logits[:, None]).squeeze(-1)
         weights = self.attention.weights(of_places, real)
         readers = nn.functional.embedding_bag(places, vectors, per_sample_weights=weights, mode="sum")
-        return Readers(self._or_cold(readers, real), weights)
+        return Readers(self.or_cold(readers, real), weights)
 
 
-class SelfAttentiveReader(_OneVector):
+class SelfAttentiveReader(OneVector):
     """Multi-head self-attention among the clicks, then additive attention (NRMS, Wu et al. 2019d).
 
     The result is as long as an article's vector, whose size the heads must divide.
@@ -175,10 +195,10 @@ class SelfAttentiveReader(_OneVector):
         real = history >= 0
         clicked = self.attend(nn.functional.embedding(history.clamp(min=0), articles.vectors), real)
         weights = self.attention.weights(self.attention.logits(clicked), real)
-        return Readers(self._or_cold(torch.einsum("rp,rps->rs", weights, clicked), real), weights)
+        return Readers(self.or_cold(torch.einsum("rp,rps->rs", weights, clicked), real), weights)
 
 
-class RecurrentReader(_OneVector):
+class RecurrentReader(OneVector):
     """A GRU over the clicks and an embedding of the reader (LSTUR, An et al. 2019).
 
     ``initial``: the embedding is the GRU's first state. ``concatenated``: it stands beside the GRU's last
@@ -227,7 +247,7 @@ class RecurrentReader(_OneVector):
         return Readers(vectors, real.to(vectors.dtype) / lengths.clamp(min=1)[:, None])
 
 
-class Everyone(_OneVector):
+class Everyone(OneVector):
     """One learned vector for all readers: ranking by what is popular with everyone."""
 
     def forward(
@@ -236,157 +256,3 @@ class Everyone(_OneVector):
         """Return the same vector for each reader."""
         vectors = self.cold.expand(len(history), -1)
         return Readers(vectors, articles.vectors.new_zeros(history.shape))
-
-
-class Interests(NamedTuple):
-    """Interests in topics and subtopics, each standing at the first click that shows it.
-
-    Attributes:
-        topics: topic of each place; 0 where another place already stands for it, or it is unknown.
-        topic_vectors: the interests.
-        topic_shares: share of the clicks.
-        subtopics: likewise.
-        subtopic_vectors: likewise.
-        subtopic_shares: likewise.
-    """
-
-    topics: Int[Tensor, "readers places"]
-    topic_vectors: Float[Tensor, "readers places size"]
-    topic_shares: Float[Tensor, "readers places"]
-    subtopics: Int[Tensor, "readers places"]
-    subtopic_vectors: Float[Tensor, "readers places size"]
-    subtopic_shares: Float[Tensor, "readers places"]
-
-
-class HierarchicalReader(_OneVector):
-    """Interests in subtopics, of which interests in topics are made, of which the overall interest is made.
-
-    A candidate of subtopic s and topic t is met with ``(1 - λₛ - λₜ) u + λₜ wₜ uₜ + λₛ wₛ uₛ``, w being the
-    share of the clicks (HieRec, Qi et al. 2021, section 3). Interests that the reader does not have are left
-    out. An article without a topic counts for none of them, but for the length of the history.
-
-    Args:
-        size: numbers in an article vector.
-        topics: how many topics there are.
-        subtopics: how many subtopics there are.
-        topic_weight: λₜ.
-        subtopic_weight: λₛ.
-    """
-
-    _MOST_CLICKS, _COUNT_SIZE = 50, 128
-
-    def __init__(
-        self, size: int, topics: int, subtopics: int, *, topic_weight: float, subtopic_weight: float
-    ) -> None:
-        super().__init__(size)
-        self.topic_weight, self.subtopic_weight = topic_weight, subtopic_weight
-        self.topic = nn.Embedding(topics + 1, size, padding_idx=0)
-        self.subtopic = nn.Embedding(subtopics + 1, size, padding_idx=0)
-        nn.init.zeros_(self.topic.weight)
-        nn.init.zeros_(self.subtopic.weight)
-        self.of_click, self.of_subtopic, self.of_topic = (nn.Linear(size, 1, bias=False) for _ in range(3))
-        self.count = nn.Embedding(self._MOST_CLICKS + 1, self._COUNT_SIZE)
-        self.of_count = nn.Linear(self._COUNT_SIZE, 1)
-
-    def forward(
-        self, articles: Known, history: Int[Tensor, "readers places"], numbers: Int[Tensor, " readers"]
-    ) -> Readers:
-        """Return the overall interest of each reader and the interests it is made of."""
-        real, places = history >= 0, history.clamp(min=0)
-        clicked = nn.functional.embedding(places, articles.vectors)
-        topics, subtopics = (
-            torch.where(real, names[places], 0) for names in (articles.topics, articles.subtopics)
-        )
-        length = real.sum(1, keepdim=True).clamp(min=1)
-        subtopic_of, subtopic_count, first = _groups(subtopics)
-        weights = _softmax(self.of_click(clicked).transpose(1, 2), subtopic_of)
-        subtopic_vectors = weights @ clicked + self.subtopic(subtopics)
-        logits = self._logits(self.of_subtopic, subtopic_vectors, subtopic_count)
-        topic_of, topic_count, first_of_topic = _groups(topics)
-        among = _softmax(logits[:, None], topic_of & first[:, None])
-        topic_vectors = among @ subtopic_vectors + self.topic(topics)
-        logits = self._logits(self.of_topic, topic_vectors, topic_count)
-        shares = _softmax(logits, first_of_topic)
-        overall = torch.einsum("rp,rps->rs", shares, topic_vectors)
-        attention = torch.einsum("rt,rts,rsp->rp", shares, among, weights)
-        return Readers(
-            self._or_cold(overall, first_of_topic),
-            attention,
-            Interests(
-                topics * first_of_topic,
-                topic_vectors,
-                topic_count / length,
-                subtopics * first,
-                subtopic_vectors,
-                subtopic_count / length,
-            ),
-        )
-
-    def facing(
-        self,
-        readers: Readers,
-        reader: Int[Tensor, " pairs"],
-        articles: Known,
-        candidate: Int[Tensor, " pairs"],
-    ) -> Float[Tensor, "pairs size"]:
-        """Return the three interests that a candidate meets, weighted."""
-        assert readers.interests is not None
-        own = readers.interests
-        overall = nn.functional.embedding(reader, readers.vectors)
-        topic = _meeting(own.topics, own.topic_vectors, own.topic_shares, reader, articles.topics[candidate])
-        subtopic = _meeting(
-            own.subtopics,
-            own.subtopic_vectors,
-            own.subtopic_shares,
-            reader,
-            articles.subtopics[candidate],
-        )
-        rest = 1 - self.topic_weight - self.subtopic_weight
-        return rest * overall + self.topic_weight * topic + self.subtopic_weight * subtopic
-
-    def _logits(
-        self,
-        layer: nn.Linear,
-        vectors: Float[Tensor, "readers places size"],
-        clicks: Int[Tensor, "readers places"],
-    ) -> Float[Tensor, "readers places"]:
-        """Return how much each interest counts: by what it is, and by how many clicks show it."""
-        counted = self.of_count(self.count(clicks.clamp(max=self._MOST_CLICKS)))
-        total: Tensor = (layer(vectors) + counted).squeeze(-1)
-        return total
-
-
-def _groups(
-    names: Int[Tensor, "readers places"],
-) -> tuple[
-    Bool[Tensor, "readers places places"], Int[Tensor, "readers places"], Bool[Tensor, "readers places"]
-]:
-    """Return which places share a name (0 is none), how many share it, and which stand first for it."""
-    same = (names[:, :, None] == names[:, None, :]) & (names > 0)[:, :, None]
-    earlier = same & torch.ones_like(same).tril(-1)
-    return same, same.sum(-1), (names > 0) & ~earlier.any(-1)
-
-
-def _softmax(
-    logits: Float[Tensor, "readers *rows places"], chosen: Bool[Tensor, "readers *rows places"]
-) -> Float[Tensor, "readers *rows places"]:
-    """Return softmax weights over the chosen places, zeros where none is chosen."""
-    lowest = torch.finfo(logits.dtype).min
-    return torch.softmax(logits.masked_fill(~chosen, lowest), dim=-1).masked_fill(~chosen, 0.0)
-
-
-def _meeting(
-    names: Int[Tensor, "readers places"],
-    vectors: Float[Tensor, "readers places size"],
-    shares: Float[Tensor, "readers places"],
-    reader: Int[Tensor, " pairs"],
-    wanted: Int[Tensor, " pairs"],
-) -> Float[Tensor, "pairs size"]:
-    """Return each reader's interest of the wanted name times its share, zeros where he has none."""
-    if not names.shape[1]:
-        return vectors.new_zeros(len(reader), vectors.shape[2])
-    found = (names[reader] == wanted[:, None]) & (wanted > 0)[:, None]
-    place = found.int().argmax(1)
-    row = reader * names.shape[1] + place
-    kept = nn.functional.embedding(row, (vectors * shares[:, :, None]).flatten(0, 1))
-    return kept * found.any(1, keepdim=True)

@@ -1,5 +1,6 @@
 """The whole recommender: an article encoder, a reader encoder, a click predictor, auxiliary heads."""
 
+import math
 from collections.abc import Iterator
 from typing import cast
 
@@ -11,10 +12,9 @@ from counterpoint.news.batches import Batch
 from counterpoint.news.features import ArticleFeatures
 from counterpoint.news.models.articles import ArticleEncoder
 from counterpoint.news.models.readers import Known, ReaderEncoder, Readers
-from counterpoint.news.models.scores import ContextScore, Dot, ScaledCosine
 from counterpoint.news.models.vocabulary import Vocabulary
-from counterpoint.news.tasks.auxiliary import TASKS, View
-from counterpoint.news.tasks.ranking import nce_loss
+from counterpoint.news.tasks import TASKS
+from counterpoint.news.tasks.protocol import View
 
 
 class Recommender(nn.Module):
@@ -36,10 +36,10 @@ class Recommender(nn.Module):
         self,
         articles: ArticleEncoder,
         reader: nn.Module,
-        score: Dot | ScaledCosine,
+        score: "Dot | ScaledCosine",
         heads: dict[str, nn.Module] | None = None,
         weights: dict[str, float] | None = None,
-        context: ContextScore | None = None,
+        context: "ContextScore | None" = None,
         vocabulary: Vocabulary | None = None,
     ) -> None:
         super().__init__()
@@ -147,3 +147,65 @@ class Recommender(nn.Module):
             return torch.zeros_like(keys)
         place = torch.searchsorted(self.readers_met, keys).clamp(max=len(self.readers_met) - 1)
         return torch.where(self.readers_met[place] == keys, place + 1, 0)
+
+
+class Dot(nn.Module):
+    """``s = r_candidate · r_reader`` (paper 1, eq. 2)."""
+
+    def articles(self, vectors: Float[Tensor, "articles size"]) -> Float[Tensor, "articles size"]:
+        """Return the vectors that histories and candidates are made of."""
+        return vectors
+
+    def readers(self, vectors: Float[Tensor, "readers size"]) -> Float[Tensor, "readers size"]:
+        """Return the vectors that are multiplied with the candidates'."""
+        return vectors
+
+
+class ScaledCosine(nn.Module):
+    """``s = scale · Σᵢ aᵢ cos(r_candidate, r_i)``: the attention's mean cosine to the clicks, learned scale.
+
+    The length of a pretrained encoder's vectors says nothing about clicks, yet a dot product spends most of
+    its spread on it; the cosine leaves the direction and learns the temperature. The reader's vector is not
+    brought to length one, so scattered interests give milder scores.
+    """
+
+    def __init__(self, scale: float = 15.0) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
+
+    def articles(self, vectors: Float[Tensor, "articles size"]) -> Float[Tensor, "articles size"]:
+        """Return the vectors at length one."""
+        return nn.functional.normalize(vectors, dim=-1)
+
+    def readers(self, vectors: Float[Tensor, "readers size"]) -> Float[Tensor, "readers size"]:
+        """Return the vectors times the learned scale."""
+        return vectors * self.log_scale.exp()
+
+
+class ContextScore(nn.Module):
+    """What a candidate's age and recent clicks add to its score: a small network that starts at zero.
+
+    Args:
+        features: how many numbers describe a candidate's context.
+        hidden: units of the layer between.
+    """
+
+    def __init__(self, features: int, hidden: int = 16) -> None:
+        super().__init__()
+        self.hidden, self.output = nn.Linear(features, hidden), nn.Linear(hidden, 1, bias=False)
+        nn.init.zeros_(self.output.weight)
+
+    def forward(self, context: Float[Tensor, "pairs features"]) -> Float[Tensor, " pairs"]:
+        """Return what each context adds."""
+        added: Tensor = self.output(torch.relu(self.hidden(context))).squeeze(-1)
+        return added
+
+
+def nce_loss(scores: Float[Tensor, "clicks candidates"]) -> Float[Tensor, ""]:
+    """Return the mean of ``-log(exp s⁺ / (exp s⁺ + Σ exp s⁻))`` (paper 1, eq. 3).
+
+    Args:
+        scores: one row a click; the click stands first, its non-clicks behind it.
+    """
+    targets = scores.new_zeros(len(scores)).long()
+    return nn.functional.cross_entropy(scores.float(), targets)

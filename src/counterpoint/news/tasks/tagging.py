@@ -1,12 +1,68 @@
 """One tag for each token: begin (odd), inside (even) or outside (0) an entity, of one type or several."""
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
-from counterpoint.news.tasks.classification import IGNORE
+from counterpoint.news.data.store import IGNORE, Store
+from counterpoint.news.recipe import NewsRecipe
+from counterpoint.news.tasks.protocol import Drawn, Labels, View, nothing_to_learn
+
+
+@dataclass(frozen=True)
+class TitleTags:
+    """An entity tag for each token of each title (paper 1, eqs. 7 and 8)."""
+
+    name: str
+    of_histories: ClassVar[bool] = False
+
+    def head(self, recipe: NewsRecipe, labels: Labels, title_size: int, article_size: int) -> nn.Module:
+        """Return a tagger of one type, or of as many as there are names."""
+        types = 1 if recipe.entities.scheme == "bio" else max(len(labels["entity_types"]), 1)
+        return Tagging(title_size, types, recipe.entities.average)
+
+    def prepare(self, head: nn.Module, store: Store, recipe: NewsRecipe) -> None:
+        """Refuse a store in whose titles no entity stands."""
+        if not store.manifest["labels"]["entity_types"]:
+            raise nothing_to_learn(store, self.name)
+
+    def labels(self, store: Store, recipe: NewsRecipe, drawn: Drawn) -> Int[Tensor, " tokens"]:
+        """Return the tag of each token, -100 for special tokens and titles that the task does not see."""
+        _, tags, lengths = store.titles(drawn.articles)
+        tags = self._scheme(recipe, np.asarray(tags))
+        unseen = np.repeat(drawn.left_out(recipe.entities.articles), lengths)
+        return torch.from_numpy(np.where(unseen, IGNORE, tags).astype(np.int64))
+
+    def loss(self, head: nn.Module, view: View, labels: Tensor) -> Float[Tensor, ""]:
+        """Return the cross-entropy over tokens; an average over titles is one over those with a tag."""
+        assert isinstance(head, Tagging)
+        lengths = torch.tensor(view.lengths, device=labels.device)
+        title = torch.arange(len(lengths), device=labels.device).repeat_interleave(lengths)
+        learned = torch.unique_consecutive(title[labels != IGNORE])
+        return head.loss(view.states, labels, len(learned))
+
+    def predict(self, head: nn.Module, view: View) -> Int[np.ndarray, " tokens"]:
+        """Return the most likely tags."""
+        assert isinstance(head, Tagging)
+        return head.predict(view.states).cpu().numpy()
+
+    def metrics(
+        self,
+        predicted: Shaped[np.ndarray, " tokens"],
+        store: Store,
+        recipe: NewsRecipe,
+        rows: Int[np.ndarray, " titles"],
+    ) -> dict[str, float]:
+        """Return the F1 of whole entities."""
+        _, tags, _ = store.titles(rows)
+        return {f"{self.name}/f1": entity_f1(predicted, self._scheme(recipe, np.asarray(tags)))}
+
+    def _scheme(self, recipe: NewsRecipe, tags: Int[np.ndarray, " tokens"]) -> Int[np.ndarray, " tokens"]:
+        return tags if recipe.entities.scheme == "bio-typed" else untyped(tags)
 
 
 class Tagging(nn.Module):

@@ -16,9 +16,9 @@ from counterpoint.news.data.rows import (
     ARTICLE_SCHEMA,
     HISTORY_SCHEMA,
     IMPRESSION_SCHEMA,
-    SENTIMENTS,
     in_schema,
 )
+from counterpoint.news.data.sentiment import SENTIMENTS
 from counterpoint.progress import Progress
 from counterpoint.storage.rows import BadRows, Check, drop_bad, parquet_blocks, parquet_schema
 

@@ -27,9 +27,8 @@ from counterpoint.news.data.rows import (
     ARTICLE_SCHEMA,
     HISTORY_VALUES,
     IMPRESSION_SCHEMA,
-    SENTIMENTS,
 )
-from counterpoint.news.data.sentiment import sentiment_of
+from counterpoint.news.data.sentiment import SENTIMENTS, sentiment_of
 from counterpoint.progress import Progress
 from counterpoint.storage.rows import BadRows, line_blocks, parquet_blocks
 
