@@ -21,20 +21,19 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.measure import Ratio, interleaved, ratios
 from counterpoint import balance
-from counterpoint.feedback.batch import FeedbackBatch
-from counterpoint.feedback.batches import gathered
+from counterpoint.feedback.batches import FeedbackBatch, gathered
 from counterpoint.feedback.data.layout import find
 from counterpoint.feedback.data.prepare import prepare
+from counterpoint.feedback.data.schema import Column, Schema
 from counterpoint.feedback.data.store import Rows
 from counterpoint.feedback.models.building import network
-from counterpoint.feedback.recipe import FeedbackRecipe
-from counterpoint.feedback.schema import Column, Schema
-from counterpoint.feedback.settings import Network
+from counterpoint.feedback.recipe import FeedbackRecipe, Network
 from counterpoint.metrics.groups import user_auc
 from counterpoint.runs.recipe import Training
 from counterpoint.simulation.views.log import simulate
 from counterpoint.training.memory import peak_megabytes
 from counterpoint.training.optimizers import clip_gradients, make_optimizer
+from counterpoint.workload import Preparation
 
 ROWS, USERS = 700_000, 20_000
 # The size of WeChat's log (paper 5, section 4.1.1): 141,000 vectors in all.
@@ -167,7 +166,7 @@ def peak(rows: int) -> int:
 
 
 def _print_peak(log: Path, store: Path) -> None:
-    prepare(find(log), store, FeedbackRecipe(name="benchmark"))
+    prepare(find(log), store, FeedbackRecipe(name="benchmark"), Preparation())
     print(round(1e6 * peak_megabytes()))
 
 

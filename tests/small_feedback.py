@@ -2,11 +2,11 @@
 
 import torch
 
-from counterpoint.feedback.batch import FeedbackBatch
+from counterpoint.feedback.batches import FeedbackBatch
+from counterpoint.feedback.data.schema import Column, Schema
 from counterpoint.feedback.models.building import network
 from counterpoint.feedback.models.network import FeedbackNetwork
-from counterpoint.feedback.schema import Column, Schema
-from counterpoint.feedback.settings import Network
+from counterpoint.feedback.recipe import Network
 
 SCHEMA = Schema(
     ids=(Column("user", 50), Column("video", 90)),

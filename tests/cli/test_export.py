@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from counterpoint import api
-from counterpoint.feedback.batch import FeedbackBatch
+from counterpoint.feedback.batches import FeedbackBatch
 
 runtime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")

@@ -101,7 +101,10 @@ def test_one_user_and_all_get_recommendations(command, trained, tmp_path):
         (("--history", "v1"), "--history: of no use here; this run takes user, by."),
         (("--all", "--user", "u1"), "--user: of no use for everybody at once; this run takes by."),
         (("--user", "nobody"), "no user 'nobody' in the training data"),
-        (("--user", "u00001", "--by", "share"), "--by share: the model does not predict it"),
+        (
+            ("--user", "u00001", "--by", "share"),
+            "--by: the model does not predict 'share'; it predicts",
+        ),
         ((), "--user: missing; say whom"),
     ],
     ids=["history", "both", "stranger", "label", "nothing"],

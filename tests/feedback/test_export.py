@@ -8,8 +8,8 @@ import torch
 
 from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.feedback import export as exporting
+from counterpoint.feedback.data.schema import Column, Schema
 from counterpoint.feedback.export import export
-from counterpoint.feedback.schema import Column, Schema
 from small_feedback import SCHEMA, random_batch, small_network
 
 runtime = pytest.importorskip("onnxruntime")

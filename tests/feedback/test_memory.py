@@ -14,6 +14,7 @@ import counterpoint.storage.rows
 from counterpoint.feedback.data.layout import find
 from counterpoint.feedback.data.prepare import prepare
 from counterpoint.feedback.recipe import FeedbackRecipe
+from counterpoint.workload import Preparation
 
 counterpoint.storage.rows.BLOCK_BYTES = 1 << 20
 recipe = {{
@@ -21,7 +22,7 @@ recipe = {{
     "columns": {{"ids": ["user", "item", "author"], "numbers": ["length"], "lists": ["tags"]}},
     "labels": {{"like": "liked == 1", "long": "played > quantile(played, 0.5)"}},
 }}
-prepare(find(Path({log!r})), Path({out!r}), FeedbackRecipe.model_validate(recipe))
+prepare(find(Path({log!r})), Path({out!r}), FeedbackRecipe.model_validate(recipe), Preparation())
 """
 
 SIMULATE = """

@@ -86,8 +86,8 @@ def test_all_users_get_what_each_gets_alone(recommender, store, user, tmp_path, 
     ("user", "options", "told"),
     [
         ("u99999", {}, "no user 'u99999' in the training data"),
-        ("u00001", {"by": "lik"}, "--by lik: the model does not predict it .did you mean 'like'"),
-        ("u00001", {"top": 0}, "--top is 0; ask for at least 1 item"),
+        ("u00001", {"by": "lik"}, "by: the model does not predict 'lik' .did you mean 'like'"),
+        ("u00001", {"top": 0}, "top: 0 is too few; ask for at least 1 item"),
     ],
 )
 def test_what_cannot_be_recommended_is_told(recommender, user, options, told):

@@ -4,9 +4,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from counterpoint.feedback.batch import FeedbackBatch
-from counterpoint.feedback.schema import Column, Schema
-from counterpoint.feedback.settings import Network
+from counterpoint.feedback.batches import FeedbackBatch
+from counterpoint.feedback.data.schema import Column, Schema
+from counterpoint.feedback.recipe import Network
 
 SCHEMA = Schema(
     ids=(Column("user", 5), Column("video", 9)),

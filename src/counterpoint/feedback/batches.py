@@ -1,16 +1,48 @@
-"""Rows as batches: gathered column by column, whole batches at once."""
+"""Rows as a model takes them, gathered column by column, whole batches at once."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from counterpoint.errors import CounterpointError
-from counterpoint.feedback.batch import Bag, FeedbackBatch
 from counterpoint.feedback.data.store import Rows, Store
 from counterpoint.feedback.recipe import FeedbackRecipe
+
+Bag = tuple[Int[Tensor, " values"], Int[Tensor, " rows"]]
+"""The ids of a list column, row after row, and where each row's begin, as `nn.EmbeddingBag` takes them."""
+
+
+@dataclass(frozen=True)
+class FeedbackBatch:
+    """Rows of feedback, in the order of a `Schema`'s columns.
+
+    Attributes:
+        ids: the rows of the ids in their columns' vocabularies.
+        numbers: standardised.
+        lists: of each list column, its ids and where each row's begin.
+        labels: 1 or 0.
+    """
+
+    ids: Int[Tensor, "rows ids"]
+    numbers: Float[Tensor, "rows numbers"]
+    lists: tuple[Bag, ...]
+    labels: Float[Tensor, "rows labels"]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def to(self, device: torch.device) -> "FeedbackBatch":
+        """Return the batch on ``device``."""
+        return FeedbackBatch(
+            self.ids.to(device),
+            self.numbers.to(device),
+            tuple((values.to(device), offsets.to(device)) for values, offsets in self.lists),
+            self.labels.to(device),
+        )
 
 
 class TrainingBatches:

@@ -8,8 +8,9 @@ from jaxtyping import Bool, Float, Int
 
 from counterpoint.feedback.baselines import floors
 from counterpoint.feedback.data.store import Rows, Store
+from counterpoint.feedback.models.building import Model
 from counterpoint.feedback.recipe import FeedbackRecipe
-from counterpoint.feedback.scoring import Model, score
+from counterpoint.feedback.scoring import score
 from counterpoint.metrics.groups import Calibration, UserAUC, Weight, auc, calibration, log_loss, user_auc
 from counterpoint.metrics.influence import auc_contributions, mean_contributions
 from counterpoint.metrics.tables import OPTIMUM, Evaluated, Evaluation, floor_warnings
@@ -27,9 +28,9 @@ def evaluate(
     recipe: FeedbackRecipe,
     store: Store,
     split: str,
+    progress: Progress = silent,
     *,
     with_floors: bool = True,
-    progress: Progress = silent,
 ) -> Evaluated:
     """Score the rows of a split for every task of the model.
 
@@ -44,8 +45,8 @@ def evaluate(
         recipe: it was trained with.
         store: whose columns it takes.
         split: the split.
+        progress: told how many rows are scored, and how many floors and slices are.
         with_floors: compute floors, slices and intervals too; validation while training needs none.
-        progress: told how many rows are scored.
 
     Raises:
         UsageError: no such split.
@@ -62,9 +63,8 @@ def evaluate(
     per_unit = _contributions(logits, _sigmoid(logits), found, truth)
     known = {name: values for name, values in per_unit.items() if not np.isnan(values).any()}
     record["intervals"] = intervals(known)
-    rivals = _rivals(store, rows, tasks)
-    record["floors"] = {name: told(_judged(rival, truth)) for name, rival in rivals.items()}
-    record["slices"] = _slices(logits, truth, rows, store)
+    record["floors"] = _floors(store, rows, truth, progress)
+    record["slices"] = _slices(logits, truth, rows, store, progress)
     record["calibration"] = {
         task: {
             "predicted": curve.predicted.tolist(),
@@ -201,17 +201,23 @@ def _mean_of_tasks(values: Sequence[Float[np.ndarray, " units"]]) -> Float[np.nd
     return mean
 
 
-def _rivals(store: Store, rows: Rows, tasks: tuple[str, ...]) -> dict[str, Float[np.ndarray, "rows tasks"]]:
-    """Return the floors, and the true probabilities of simulated data."""
-    places = store.positions(tasks)
-    found = floors(store.rows("train"), rows, places, users=store.unit == "users")
+def _floors(
+    store: Store, rows: Rows, truth: _Truth, progress: Progress
+) -> dict[str, dict[str, float | None]]:
+    """Return the metrics of each floor, and of the true probabilities in simulated data."""
+    places = store.positions(truth.tasks)
+    rivals = floors(store.rows("train"), rows, places, users=store.unit == "users")
     if rows.truth is not None:
-        found[OPTIMUM] = np.asarray(rows.truth[:, places], dtype=np.float64)
+        rivals[OPTIMUM] = np.asarray(rows.truth[:, places], dtype=np.float64)
+    found = {}
+    for done, (name, probabilities) in enumerate(rivals.items(), 1):
+        found[name] = told(_judged(probabilities, truth))
+        progress("scoring floors", done, len(rivals))
     return found
 
 
 def _slices(
-    logits: Float[np.ndarray, "rows tasks"], truth: _Truth, rows: Rows, store: Store
+    logits: Float[np.ndarray, "rows tasks"], truth: _Truth, rows: Rows, store: Store, progress: Progress
 ) -> dict[str, dict[str, float | None]]:
     """Return AUC and GAUC of rows in about equal groups, by the training rows of their users and items."""
     train = store.rows("train")
@@ -219,7 +225,7 @@ def _slices(
     if train.items is not None and rows.items is not None:
         sides["items"] = train.items, rows.items
     found: dict[str, dict[str, float | None]] = {}
-    for name, (trained, scored) in sides.items():
+    for done, (name, (trained, scored)) in enumerate(sides.items(), 1):
         size = 1 + max(int(trained.max(initial=0)), int(scored.max(initial=0)))
         met = np.bincount(trained, minlength=size)[scored]
         for first, last in _ranges(met):
@@ -230,6 +236,7 @@ def _slices(
                 shown = {metric: value for metric, value in metrics.items() if metric in _SLICED}
                 span = f"{first}" if first == last else f"{first} to {last}"
                 found[f"{name} with {span} training rows"] = {store.unit: part.count, **told(shown)}
+        progress("scoring slices", done, len(sides))
     return found
 
 

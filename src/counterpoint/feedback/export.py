@@ -14,10 +14,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from counterpoint.errors import CounterpointError, UsageError
-from counterpoint.feedback.batch import FeedbackBatch
+from counterpoint.feedback.batches import FeedbackBatch
+from counterpoint.feedback.data.schema import Schema
 from counterpoint.feedback.models.fields import Fields
 from counterpoint.feedback.models.network import FeedbackNetwork
-from counterpoint.feedback.schema import Schema
 from counterpoint.storage.files import new_folder, write_json
 from counterpoint.workload import Exported
 
@@ -75,7 +75,7 @@ def export(networks: Sequence[FeedbackNetwork], encoding: Encoding, out: Path) -
             differ by more than 1e-5, or a file cannot be written.
     """
     if out.exists() and not _may_be_replaced(out):
-        raise UsageError(f"{out}: there is something else already; choose another --out.")
+        raise UsageError(f"{out}: there is something else already; choose another place.")
     runtime = _runtime()
     schema = replace(
         networks[0].schema, labels=tuple(label for each in networks for label in each.schema.labels)

@@ -8,12 +8,12 @@ import polars as pl
 import torch
 from jaxtyping import Float, Int
 
-from counterpoint.errors import UsageError, nearest
-from counterpoint.feedback.batch import FeedbackBatch
-from counterpoint.feedback.batches import gathered
+from counterpoint.errors import ArgumentError, UsageError, nearest
+from counterpoint.feedback.batches import FeedbackBatch, gathered
 from counterpoint.feedback.data.owners import last_rows
 from counterpoint.feedback.data.store import Store
-from counterpoint.feedback.scoring import ROWS, Model, evaluating, logits_of
+from counterpoint.feedback.models.building import Model
+from counterpoint.feedback.scoring import ROWS, evaluating, logits_of
 from counterpoint.progress import Progress, silent
 from counterpoint.workload import Question
 
@@ -187,11 +187,12 @@ class FeedbackRecommender:
     def _place(self, by: str | None, top: int) -> int:
         """Return the column of the label that ranks."""
         if top < 1:
-            raise UsageError(f"--top is {top}; ask for at least 1 item.")
+            raise ArgumentError("top", f"{top} is too few; ask for at least 1 item")
         if by is not None and by not in self.labels:
-            raise UsageError(
-                f"--by {by}: the model does not predict it{nearest(by, self.labels)}; it predicts "
-                f"{', '.join(self.labels)}."
+            raise ArgumentError(
+                "by",
+                f"the model does not predict {by!r}{nearest(by, self.labels)}; it predicts "
+                f"{', '.join(self.labels)}",
             )
         return 0 if by is None else self.labels.index(by)
 

@@ -8,19 +8,13 @@ import torch
 from jaxtyping import Float
 
 from counterpoint.errors import CounterpointError
-from counterpoint.feedback.batch import FeedbackBatch
-from counterpoint.feedback.batches import gathered
+from counterpoint.feedback.batches import FeedbackBatch, gathered
 from counterpoint.feedback.data.store import Rows
-from counterpoint.feedback.models.network import FeedbackNetwork
-from counterpoint.feedback.separate import SeparateNetworks
+from counterpoint.feedback.models.building import Model
 from counterpoint.progress import Progress, silent
 
 ROWS = 8_192
 """Rows that are scored at once."""
-
-
-Model = FeedbackNetwork | SeparateNetworks
-"""What predicts the labels of rows: a network for all of them, or one for each."""
 
 
 def score(model: Model, rows: Rows, progress: Progress = silent) -> Float[np.ndarray, "rows labels"]:

@@ -7,6 +7,7 @@ from counterpoint.feedback.data.layout import find
 from counterpoint.feedback.data.prepare import prepare
 from counterpoint.feedback.data.store import Store
 from counterpoint.feedback.recipe import FeedbackRecipe
+from counterpoint.workload import Preparation
 
 
 @pytest.fixture
@@ -24,6 +25,6 @@ def prepared(tmp_path: Path) -> Callable[..., Store]:
     ) -> Store:
         settings = {"core": 1, **sections.pop("data", {})}
         recipe = FeedbackRecipe.model_validate({"name": "test", "data": settings, **sections})
-        return prepare(find(log, format_name), tmp_path / name, recipe, on_bad_row=on_bad_row)
+        return prepare(find(log, format_name), tmp_path / name, recipe, Preparation(on_bad_row=on_bad_row))
 
     return run

@@ -11,6 +11,7 @@ from counterpoint.feedback.data.layout import find
 from counterpoint.feedback.data.prepare import prepare
 from counterpoint.feedback.data.store import Store
 from counterpoint.feedback.recipe import FeedbackRecipe
+from counterpoint.workload import Preparation
 
 COLUMNS = {"ids": ["user", "item", "author"], "numbers": ["length"], "lists": ["tags"]}
 LABELS = {"long": "played > quantile(played, 0.5)", "like": "liked == 1"}
@@ -200,7 +201,7 @@ def test_a_model_brings_its_vocabulary_to_a_log_that_it_has_not_seen(given_split
     recipe = FeedbackRecipe.model_validate(
         {"name": "test", "columns": COLUMNS, "labels": LABELS, "data": {"core": 1}}
     )
-    made = prepare(find(folder), tmp_path / "tomorrow-store", recipe, fitted=store.fitted)
+    made = prepare(find(folder), tmp_path / "tomorrow-store", recipe, Preparation(), store.fitted)
     assert made.manifest["fitted"] == store.manifest["fitted"]
     assert {tuple(ids) for ids in made.rows("train").ids.tolist()} == {(1, 1, 1), (0, 0, 2)}
     assert made.manifest["quantiles"] == {"quantile(played, 0.5)": 30.0}

@@ -8,10 +8,10 @@ from torch.nn.functional import binary_cross_entropy
 from counterpoint import balance
 from counterpoint.balance.graph import common_leaves
 from counterpoint.errors import CounterpointError, UsageError
-from counterpoint.feedback.batch import FeedbackBatch
+from counterpoint.feedback.batches import FeedbackBatch
+from counterpoint.feedback.data.schema import Column, Schema
 from counterpoint.feedback.models.building import network
-from counterpoint.feedback.schema import Column, Schema
-from counterpoint.feedback.settings import Network
+from counterpoint.feedback.recipe import Network
 from counterpoint.runs import recipe
 from counterpoint.training.checkpoint import load_weights, save_weights
 from counterpoint.training.optimizers import make_optimizer

@@ -3,8 +3,9 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import Self
 
@@ -12,10 +13,12 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
 
-from counterpoint.feedback.data.log import Part, of_id, of_list, of_number, of_rule
+from counterpoint.feedback.data.checks import of_id, of_list, of_number, of_rule
+from counterpoint.feedback.data.log import Part
 from counterpoint.feedback.data.plan import Plan
 from counterpoint.feedback.data.rules import Rule
 from counterpoint.feedback.data.splits import TRAIN, Split
+from counterpoint.progress import Progress, silent
 from counterpoint.storage.files import read_json, write_json
 from counterpoint.storage.prepared import read_table
 
@@ -99,7 +102,9 @@ class Fitted:
         )
 
 
-def fit(parts: Sequence[Part], split: Split, plan: Plan, min_count: int) -> Fitted:
+def fit(
+    parts: Sequence[Part], split: Split, plan: Plan, min_count: int, progress: Progress = silent
+) -> Fitted:
     """Look at the training rows, part by part; one column is in memory at a time.
 
     Args:
@@ -107,21 +112,25 @@ def fit(parts: Sequence[Part], split: Split, plan: Plan, min_count: int) -> Fitt
         split: of every row of it.
         plan: what its columns are.
         min_count: rows of an id that gets a row of its own.
+        progress: told how many columns and quantiles are behind us.
     """
     chosen = plan.chosen
+    of_rules = {each.text: (rule, each) for rule in plan.rules for each in rule.quantiles}
+    done, total = count(), len(chosen.ids) + len(chosen.lists) + len(chosen.numbers) + len(of_rules)
 
-    def values(column: str) -> Callable[[], Iterator[pl.Series]]:
-        return lambda: (block[column] for block in training(parts, split, [column]))
+    def values(column: str) -> Iterator[pl.Series]:
+        progress("fitting columns", next(done), total)
+        return (block[column] for block in training(parts, split, [column]))
 
     vocabularies = {name: _vocabulary(values(of_id(name)), min_count) for name in chosen.ids}
     for name in chosen.lists:
         vocabularies[name] = _vocabulary(values(of_list(name)), min_count)
     scales = {name: _scale(values(of_number(name))) for name in chosen.numbers}
-    quantiles = {
-        each.text: _quantile(parts, split, rule, each.of, each.share)
-        for rule in plan.rules
-        for each in rule.quantiles
-    }
+    quantiles = {}
+    for text, (rule, each) in of_rules.items():
+        progress("fitting columns", next(done), total)
+        quantiles[text] = _quantile(parts, split, rule, each.of, each.share)
+    progress("fitting columns", total, total)
     return Fitted(vocabularies, scales, quantiles)
 
 
@@ -166,20 +175,20 @@ def _for_rules(block: pl.DataFrame, rules: Sequence[Rule]) -> pl.DataFrame:
     return block.select(pl.col(of_rule(name)).alias(name) for name in names)
 
 
-def _vocabulary(blocks: Callable[[], Iterator[pl.Series]], min_count: int) -> pl.Series:
+def _vocabulary(blocks: Iterator[pl.Series], min_count: int) -> pl.Series:
     """Return the ids with enough rows, in the order of their texts."""
     counts: Counter[str] = Counter()
-    for block in blocks():
+    for block in blocks:
         flat = block.explode() if block.dtype == pl.List else block
         found = flat.drop_nulls().alias("id").value_counts(name="rows")
         counts.update(dict(zip(found["id"].to_list(), found["rows"].to_list(), strict=True)))
     return pl.Series("id", sorted(name for name, rows in counts.items() if rows >= min_count), pl.String)
 
 
-def _scale(blocks: Callable[[], Iterator[pl.Series]]) -> Scale:
+def _scale(blocks: Iterator[pl.Series]) -> Scale:
     """Return mean and standard deviation, block by block (Chan et al. 1979)."""
     count, mean, squares = 0, 0.0, 0.0
-    for block in blocks():
+    for block in blocks:
         numbers = block.drop_nulls().to_numpy()
         if not len(numbers):
             continue

@@ -1,26 +1,23 @@
-"""A raw log, read once, checked and typed: its rows on disk in parts, its columns by role."""
+"""A raw log, read once, checked and typed: its rows on disk in parts."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
 from counterpoint.errors import CounterpointError
+from counterpoint.feedback.data.checks import typed
 from counterpoint.feedback.data.formats import Format, Joined
 from counterpoint.feedback.data.formats.table import JSON
 from counterpoint.feedback.data.layout import Source
 from counterpoint.feedback.data.plan import Plan, columns_of, separator_of
 from counterpoint.progress import Progress
-from counterpoint.storage.rows import BadRows, Check, drop_bad, parquet_blocks
-from counterpoint.storage.text_tables import JSON_LIST, csv_blocks, json_blocks, said
+from counterpoint.storage.rows import BadRows, parquet_blocks
+from counterpoint.storage.text_tables import csv_blocks, json_blocks
 
-PARQUET_ROWS = 1 << 18
-"""Rows of a Parquet file that are read at once."""
-
-USER, ITEM, TIME = "user", "item", "time"
-_WHOLE = r"^-?\d+$"
+_PARQUET_ROWS = 1 << 18  # read at once
 
 
 @dataclass(frozen=True)
@@ -28,8 +25,7 @@ class Part:
     """Some rows of the log.
 
     Attributes:
-        path: Parquet with a column for each role: `USER`, `ITEM`, `TIME`, and those that the functions below
-            name.
+        path: Parquet with a column for each role, named by `counterpoint.feedback.data.checks`.
         rows: how many.
         split: that the data puts them in; none where the recipe decides.
     """
@@ -43,31 +39,6 @@ class Part:
         return pl.read_parquet(self.path, columns=list(columns), glob=False)
 
 
-def of_id(name: str) -> str:
-    """Return what the parts call a column of ids, which are texts or null."""
-    return f"id {name}"
-
-
-def of_number(name: str) -> str:
-    """Return what the parts call a column of numbers, finite or null."""
-    return f"number {name}"
-
-
-def of_list(name: str) -> str:
-    """Return what the parts call a list column, of texts."""
-    return f"list {name}"
-
-
-def of_truth(label: str) -> str:
-    """Return what the parts call the true probability of a label."""
-    return f"truth {label}"
-
-
-def of_rule(name: str) -> str:
-    """Return what the parts call a column that rules take: numbers, or texts."""
-    return f"rule {name}"
-
-
 def read_log(
     source: Source, plan: Plan, folder: Path, bad: BadRows, counts: Counter[str], progress: Progress
 ) -> list[Part]:
@@ -77,14 +48,14 @@ def read_log(
         BadRowError: a malformed row.
         CounterpointError: a file is missing, empty or broken, or the log has no rows.
     """
+    reading = _Reading(source.format, plan, bad, counts, progress)
     parts: list[Part] = []
     given = bool(source.test)
     files = [("train" if given else None, file) for file in source.log]
     files += [("validation", file) for file in source.validation] + [("test", file) for file in source.test]
-    joined = [_features(file, each, source.format, plan, bad, progress) for each, file in source.joined]
-    kinds: dict[str, bool] = {}
+    features = [_features(file, each, reading) for each, file in source.joined]
     for split, file in files:
-        for block in _blocks(file, source.format, plan, joined, kinds, bad, counts, progress):
+        for block in _blocks(file, features, reading):
             counts["rows read"] += len(block)
             path = folder / f"{len(parts):06d}.parquet"
             block.write_parquet(path, compression="lz4")
@@ -96,6 +67,27 @@ def read_log(
 
 
 @dataclass(frozen=True)
+class _Reading:
+    """What all files of a log are read by, and what is noted on the way.
+
+    Attributes:
+        form: the log's form.
+        plan: which columns are read, in which roles.
+        bad: what becomes of malformed rows.
+        counts: added to.
+        progress: told how far the reading is.
+        kinds: by list column, whether its ids are whole numbers, as far as is known; filled in.
+    """
+
+    form: Format
+    plan: Plan
+    bad: BadRows
+    counts: Counter[str]
+    progress: Progress
+    kinds: dict[str, bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class _Features:
     """A table to be joined, in memory: one row for each value of the key."""
 
@@ -104,19 +96,15 @@ class _Features:
     table: pl.DataFrame
 
 
-def _features(
-    file: Path, joined: Joined, form: Format, plan: Plan, bad: BadRows, progress: Progress
-) -> _Features:
+def _features(file: Path, joined: Joined, reading: _Reading) -> _Features:
     """Read the columns of a table that the plan takes."""
-    columns = list(columns_of(file, form))
-    wanted = [joined.key, *(name for name in columns if name in plan.columns and name != joined.key)]
-    blocks = [
-        block.select(wanted)
-        for block in csv_blocks(
-            file, columns, wanted, bad, progress, header=True, separator=separator_of(file, form)
-        )
-    ]
-    table = pl.concat(blocks)
+    columns = list(columns_of(file, reading.form))
+    wanted = [joined.key, *(name for name in columns if name in reading.plan.columns and name != joined.key)]
+    separator = separator_of(file, reading.form)
+    blocks = csv_blocks(
+        file, columns, wanted, reading.bad, reading.progress, header=True, separator=separator
+    )
+    table = pl.concat([block.select(wanted) for block in blocks])
     twice = table.filter(pl.col(joined.key).is_duplicated())
     if len(twice):
         raise CounterpointError(
@@ -125,188 +113,40 @@ def _features(
     return _Features(file, joined.key, table)
 
 
-def _blocks(
-    file: Path,
-    form: Format,
-    plan: Plan,
-    joined: Sequence[_Features],
-    kinds: dict[str, bool],
-    bad: BadRows,
-    counts: Counter[str],
-    progress: Progress,
-) -> Iterator[pl.DataFrame]:
+def _blocks(file: Path, joined: Sequence[_Features], reading: _Reading) -> Iterator[pl.DataFrame]:
     """Yield the sound rows of one file, by role."""
+    form, plan = reading.form, reading.plan
     columns = list(columns_of(file, form))
     derived = {name: made for name, made in form.derived.items() if name in plan.columns}
     needed = {*plan.columns, *(made_of for made_of, _ in derived.values()), *(each.key for each in joined)}
     wanted = [name for name in columns if name in needed]
-    for block in _raw(file, form, columns, wanted, plan.chosen.lists, bad, progress):
+    for block in _raw(file, columns, wanted, reading):
         for each in joined:
             extra = [name for name in each.table.columns if name not in block.columns or name == each.key]
             known = block[each.key].cast(pl.String).is_in(each.table[each.key].implode())
-            counts[f"rows without {each.file.name}"] += int((~known).sum())
+            reading.counts[f"rows without {each.file.name}"] += int((~known).sum())
             keyed = block.with_columns(pl.col(each.key).cast(pl.String))
             block = keyed.join(each.table.select(extra), on=each.key, how="left", maintain_order="left")
         block = block.with_columns(made.alias(name) for name, (_, made) in derived.items())
-        yield _typed(block, plan, form.list_separator, kinds, bad, file)
+        yield typed(block, plan, form.list_separator, reading.kinds, reading.bad, file)
 
 
 def _raw(
-    file: Path,
-    form: Format,
-    columns: Sequence[str],
-    wanted: Sequence[str],
-    lists: Sequence[str],
-    bad: BadRows,
-    progress: Progress,
+    file: Path, columns: Sequence[str], wanted: Sequence[str], reading: _Reading
 ) -> Iterator[pl.DataFrame]:
     """Yield the wanted columns with the numbers of the lines, and their text where there is one."""
+    form, lists, bad, progress = reading.form, reading.plan.chosen.lists, reading.bad, reading.progress
     if file.suffix == ".parquet":
-        for first, block in parquet_blocks(file, PARQUET_ROWS, progress, wanted):
+        for first, block in parquet_blocks(file, _PARQUET_ROWS, progress, wanted):
             yield block.with_row_index("line", first).with_columns(pl.col("line").cast(pl.Int64))
-        return
-    if file.suffix in JSON:
+    elif file.suffix in JSON:
         single = [name for name in wanted if name not in lists]
         several = [name for name in wanted if name in lists]
         yield from json_blocks(file, single, bad, progress, fractions=True, lists=several)
-        return
-    separator = separator_of(file, form)
-    if form.read is not None:
+    elif form.read is not None:
         yield from form.read(file, form.partner_of(file), wanted, lists, bad, progress)
-        return
-    header = form.header is None
-    yield from csv_blocks(
-        file, columns, wanted, bad, progress, header=header, separator=separator, quotes=header
-    )
-
-
-def _typed(
-    block: pl.DataFrame,
-    plan: Plan,
-    list_separator: str,
-    kinds: dict[str, bool],
-    bad: BadRows,
-    file: Path,
-) -> pl.DataFrame:
-    """Check a block's rows and return its columns by role.
-
-    Args:
-        block: raw columns.
-        plan: which of them have which roles.
-        list_separator: between the ids of a list that is text.
-        kinds: by list column, whether its ids are whole numbers, as far as is known; filled in.
-        bad: what to do with malformed rows.
-        file: where the rows come from.
-    """
-    chosen, schema = plan.chosen, block.schema
-    _refuse_nested(plan, schema, file)
-    typed: list[pl.Expr] = []
-    checks: list[Check] = []
-    for role, name in ((USER, chosen.user), (ITEM, chosen.item)):
-        if name is not None:
-            typed.append(_text(name).alias(role))
-            checks.append(
-                Check(name, _text(name).is_null(), said(name, ""), f"give every row a value of {name}")
-            )
-    if chosen.time is not None:
-        moment = pl.col(chosen.time).cast(pl.Int64, strict=False)
-        typed.append(moment.alias(TIME))
-        problem = said(chosen.time, "no whole number")
-        checks.append(Check(chosen.time, moment.is_null(), problem, "write a whole number that ascends"))
-    typed += [_text(name).alias(of_id(name)) for name in chosen.ids]
-    for name in chosen.numbers:
-        typed.append(_number(name).alias(of_number(name)))
-        checks.append(_finite(name, missing_is_wrong=False))
-    numbers = dict.fromkeys(name for rule in plan.rules for name in rule.numbers)
-    texts = dict.fromkeys(name for rule in plan.rules for name in rule.texts)
-    for name in numbers:
-        typed.append(_number(name).alias(of_rule(name)))
-        checks.append(_finite(name, missing_is_wrong=True))
-    for name in texts:
-        typed.append(_text(name).alias(of_rule(name)))
-        checks.append(Check(name, _text(name).is_null(), said(name, ""), "give every row a label"))
-    for label, name in plan.truth.items():
-        typed.append(_number(name).cast(pl.Float32).alias(of_truth(label)))
-    lists = [_list(name, schema[name], list_separator, file).alias(of_list(name)) for name in chosen.lists]
-    block = block.with_columns(lists)
-    for name in chosen.lists:
-        check = _of_one_kind(name, block, kinds)
-        checks += [check] if check else []
-    sound = drop_bad(block, checks, bad, file)
-    return sound.select(*typed, *map(of_list, chosen.lists))
-
-
-def _refuse_nested(plan: Plan, schema: pl.Schema, file: Path) -> None:
-    """Refuse a column of lists where one value is asked for."""
-    chosen = plan.chosen
-    single = [name for name in (chosen.user, chosen.item, chosen.time) if name is not None]
-    of_rules = [name for rule in plan.rules for name in rule.columns]
-    for name in (*single, *chosen.ids, *chosen.numbers, *of_rules):
-        if schema[name].is_nested():
-            raise CounterpointError(
-                f"{file}: the column {name!r} holds lists; name it in columns.lists and nowhere else."
-            )
-
-
-def _text(name: str) -> pl.Expr:
-    """Return a column as text, null where it is empty."""
-    text = pl.col(name).cast(pl.String)
-    return pl.when(text != "").then(text)
-
-
-def _number(name: str) -> pl.Expr:
-    return pl.col(name).cast(pl.Float64, strict=False)
-
-
-def _finite(name: str, *, missing_is_wrong: bool) -> Check:
-    """Refuse what is no number, NaN or infinity; a missing one is another matter."""
-    missing = _text(name).is_null()
-    wrong = ~_number(name).is_finite().fill_null(False)
-    remedy = "correct it or remove the row" if missing_is_wrong else "correct it or leave it empty"
-    return Check(
-        name, wrong if missing_is_wrong else wrong & ~missing, said(name, "no finite number"), remedy
-    )
-
-
-def _list(name: str, kind: pl.DataType, separator: str, file: Path) -> pl.Expr:
-    """Return a list column as lists of texts without empty ones."""
-    if isinstance(kind, pl.List | pl.Array):
-        lists = pl.col(name).cast(pl.List(pl.String))
-    elif kind == JSON_LIST:
-        lists = pl.col(name).struct.field("ids")
-    elif kind == pl.String:
-        lists = pl.col(name).str.split(separator)
     else:
-        raise CounterpointError(
-            f"{file}: the list column {name!r} holds {kind}, no lists; give lists, or texts with the ids "
-            f"separated by {separator!r}."
+        header, separator = form.header is None, separator_of(file, form)
+        yield from csv_blocks(
+            file, columns, wanted, bad, progress, header=header, separator=separator, quotes=header
         )
-    filled = lists.list.eval(pl.element().filter(pl.element().is_not_null() & (pl.element() != "")))
-    return filled.fill_null([])
-
-
-def _of_one_kind(name: str, block: pl.DataFrame, kinds: dict[str, bool]) -> Check | None:
-    """Refuse lists with numbers where those before have texts, or the other way round; or both in one."""
-    raw, elements = block.schema[name], block[of_list(name)].explode().drop_nulls()
-    if not len(elements):
-        return None
-    # Lists of Parquet and JSON tell what they hold; of texts, the first id that is met tells what all are.
-    filled = pl.col(of_list(name)).list.len() > 0
-    numbers: pl.Expr
-    texts: pl.Expr
-    if isinstance(raw, pl.List | pl.Array) and raw.inner is not None:
-        first = raw.inner.is_integer()
-        numbers, texts = pl.lit(first) & filled, pl.lit(not first) & filled
-    elif raw == JSON_LIST:
-        first = bool(block[name].struct.field("whole").drop_nulls()[0])
-        of_first, mixed = (pl.col(name).struct.field(field) for field in ("whole", "mixed"))
-        numbers, texts = of_first | mixed, ~of_first | mixed
-    else:
-        matches = pl.col(of_list(name)).list.eval(pl.element().str.contains(_WHOLE))
-        first = bool(elements.head(1).str.contains(_WHOLE)[0])
-        numbers, texts = matches.list.any(), ~matches.list.all()
-    whole = kinds.setdefault(name, first)
-    kind, other = ("numbers", "texts") if whole else ("texts", "numbers")
-    problem = pl.lit(f"the list has {other}, where those before have {kind}")
-    wrong = (texts if whole else numbers).fill_null(False)
-    return Check(name, wrong, problem, "write all ids of a list column alike")

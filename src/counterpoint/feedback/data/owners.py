@@ -3,8 +3,8 @@
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
+from counterpoint.feedback.data.schema import Schema
 from counterpoint.feedback.data.store import Rows
-from counterpoint.feedback.schema import Schema
 
 _LOOKED_AT = 1 << 20  # rows
 

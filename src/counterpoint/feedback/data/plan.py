@@ -63,14 +63,14 @@ def plan(source: Source, recipe: FeedbackRecipe) -> Plan:
     written = dict(recipe.labels) or dict(source.format.labels(columns))
     if not written:
         raise UsageError(
-            f"{source.data}: no labels; the recipe must say what they are, for example --set "
-            "'labels.like=liked == 1'."
+            f"{source.data}: no labels; the recipe must say what they are, for example labels.like = "
+            "'liked == 1'."
         )
     rules = tuple(parse(label, text) for label, text in written.items())
     if not (chosen.ids or chosen.numbers or chosen.lists):
         raise UsageError(
-            f"{source.data}: no features; the recipe must name them, for example --set "
-            '\'columns.ids=["user","item"]\'.'
+            f"{source.data}: no features; the recipe must name them, for example columns.ids = "
+            '["user", "item"].'
         )
     _require(source, chosen, rules, columns)
     _refuse_answers(source, chosen, rules)

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,31 +13,31 @@ from jaxtyping import Int
 
 from counterpoint.errors import CounterpointError
 from counterpoint.feedback.data import splits
+from counterpoint.feedback.data.checks import ITEM, TIME, USER
 from counterpoint.feedback.data.fingerprints import fingerprint
 from counterpoint.feedback.data.fitted import Fitted, fit
 from counterpoint.feedback.data.layout import Source
-from counterpoint.feedback.data.log import ITEM, TIME, USER, Part, read_log
+from counterpoint.feedback.data.log import Part, read_log
 from counterpoint.feedback.data.owners import columns_of_items
 from counterpoint.feedback.data.plan import Plan, plan
+from counterpoint.feedback.data.schema import Column, Schema
 from counterpoint.feedback.data.splits import DROPPED, SPLITS, TRAIN, Split
 from counterpoint.feedback.data.store import FORMAT, Rows, Store
 from counterpoint.feedback.data.writing import write_rows
 from counterpoint.feedback.recipe import Data, FeedbackRecipe
-from counterpoint.feedback.schema import Column, Schema
-from counterpoint.progress import Progress, silent
+from counterpoint.progress import Progress
 from counterpoint.storage.files import new_store, read_json, write_json
 from counterpoint.storage.keys import keys
 from counterpoint.storage.rows import BadRows
+from counterpoint.workload import Preparation
 
 
 def prepare(
     source: Source,
     out: Path,
     recipe: FeedbackRecipe,
-    *,
+    preparation: Preparation,
     fitted: Fitted | None = None,
-    on_bad_row: Literal["stop", "skip"] = "stop",
-    progress: Progress = silent,
 ) -> Store:
     """Read a raw log into a store at ``out``; an older store there is replaced only by a whole new one.
 
@@ -48,40 +48,36 @@ def prepare(
         source: the raw files.
         out: the store's folder.
         recipe: whose columns, label rules and data settings shape the store.
+        preparation: malformed rows stop it or are set aside in ``bad_rows.jsonl``; it is told its progress.
         fitted: vocabularies, scales and quantiles of a trained model; by default those of the training rows.
-        on_bad_row: stop at the first malformed row, or set them all aside in ``bad_rows.jsonl``.
-        progress: told how far the reading is.
 
     Raises:
         UsageError: ``out`` holds something that is not a store, or a column is missing.
         BadRowError: a malformed row.
         CounterpointError: nothing is left to train on, to validate or to test, or the disk is full.
     """
+    progress = preparation.progress
     columns = plan(source, recipe)
     counts: Counter[str] = Counter()
     with new_store(out) as folder:
         blocks = folder / "blocks"
         blocks.mkdir()
-        bad = BadRows(on_bad_row, folder / "bad_rows.jsonl")
+        bad = BadRows(preparation.on_bad_row, folder / "bad_rows.jsonl")
         parts = read_log(source, columns, blocks, bad, counts, progress)
-        users, items = (
-            _numbered(parts, USER, columns.chosen.user),
-            _numbered(parts, ITEM, columns.chosen.item),
-        )
+        users = _numbered(parts, USER, columns.chosen.user, progress)
+        items = _numbered(parts, ITEM, columns.chosen.item, progress)
         split = _split(source, parts, users, items, columns, recipe.data)
         _count(split, users, items, counts)
         _refuse_empty(source, counts)
-        fitted = fitted or fit(parts, split, columns, recipe.data.min_count)
+        fitted = fitted or fit(parts, split, columns, recipe.data.min_count, progress)
         written = write_rows(folder, parts, split, columns, fitted, users.rows, items.rows, counts, progress)
         shutil.rmtree(blocks)
         fitted.save(folder / "fitted")
         users.ids.to_frame().write_parquet(folder / "users.parquet")
         items.ids.to_frame().write_parquet(folder / "items.parquet")
         counts["bad rows set aside"] = bad.count
-        write_json(
-            folder / "manifest.json",
-            _manifest(source, columns, recipe, fitted, users, items, written, counts),
-        )
+        manifest = _manifest(source, columns, recipe, fitted, users, items, written, counts)
+        write_json(folder / "manifest.json", manifest)
     return Store(out)
 
 
@@ -100,14 +96,17 @@ class _Numbered:
     known: bool
 
 
-def _numbered(parts: Sequence[Part], role: str, column: str | None) -> _Numbered:
+def _numbered(parts: Sequence[Part], role: str, column: str | None, progress: Progress) -> _Numbered:
     """Number the values of a column over all parts."""
     rows = sum(part.rows for part in parts)
     if column is None:
         return _Numbered(pl.Series(role, [], pl.String), np.arange(rows, dtype=np.int32), False)
     ids = pl.concat([part.read([role])[role].unique() for part in parts]).unique().sort()
     numbers = pl.int_range(len(ids), dtype=pl.Int32, eager=True)
-    found = [part.read([role])[role].replace_strict(ids, numbers).to_numpy() for part in parts]
+    found = []
+    for done, part in enumerate(parts, 1):
+        found.append(part.read([role])[role].replace_strict(ids, numbers).to_numpy())
+        progress(f"numbering {role}s", done, len(parts))
     return _Numbered(ids, np.concatenate(found), True)
 
 

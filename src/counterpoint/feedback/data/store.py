@@ -11,9 +11,9 @@ from jaxtyping import Float, Int, Shaped, UInt8
 
 from counterpoint.errors import CounterpointError
 from counterpoint.feedback.data.fitted import Fitted
+from counterpoint.feedback.data.schema import Schema
 from counterpoint.feedback.data.splits import SPLITS
 from counterpoint.feedback.recipe import FeedbackRecipe
-from counterpoint.feedback.schema import Schema
 from counterpoint.storage.prepared import (
     map_array,
     read_manifest,

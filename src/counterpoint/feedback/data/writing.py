@@ -8,8 +8,9 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Int, Shaped
 
+from counterpoint.feedback.data.checks import of_id, of_list, of_number, of_rule, of_truth
 from counterpoint.feedback.data.fitted import Fitted, by_part, label_rows, rows_in
-from counterpoint.feedback.data.log import Part, of_id, of_list, of_number, of_rule, of_truth
+from counterpoint.feedback.data.log import Part
 from counterpoint.feedback.data.plan import Plan
 from counterpoint.feedback.data.splits import SPLITS, Split
 from counterpoint.feedback.data.store import Rows
@@ -43,7 +44,7 @@ def write_rows(
         progress: told how many parts are written.
     """
     (folder / "arrays").mkdir()
-    values = _values_of_lists(parts, split, plan)
+    values = _values_of_lists(parts, split, plan, progress)
     writers = [
         _Writer(folder / "arrays", name, int((split == number).sum()), plan, values[number])
         for number, name in enumerate(SPLITS)
@@ -154,19 +155,20 @@ def _columns(plan: Plan) -> list[str]:
     ]
 
 
-def _values_of_lists(parts: Sequence[Part], split: Split, plan: Plan) -> list[list[int]]:
+def _values_of_lists(parts: Sequence[Part], split: Split, plan: Plan, progress: Progress) -> list[list[int]]:
     """Return how many ids each list column has in each split."""
     names = [of_list(name) for name in plan.chosen.lists]
     totals = [[0] * len(names) for _ in SPLITS]
     if not names:
         return totals
-    for part, own in by_part(parts, split):
+    for done, (part, own) in enumerate(by_part(parts, split), 1):
         block = part.read(names)
         for column, name in enumerate(names):
             lengths = block[name].list.len().to_numpy()
             for number, total in enumerate(totals):
                 inside: Bool[np.ndarray, " rows"] = own == number
                 total[column] += int(lengths[inside].sum())
+        progress("measuring lists", done, len(parts))
     return totals
 
 

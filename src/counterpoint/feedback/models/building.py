@@ -1,20 +1,70 @@
-"""From the recipe's network section to a network."""
+"""From the recipe to a model, and from its folder."""
 
+import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 from torch import Tensor, nn
 
-from counterpoint.errors import UsageError, nearest
+from counterpoint.errors import CounterpointError, UsageError, nearest
+from counterpoint.feedback.data.schema import Schema
+from counterpoint.feedback.data.store import Store
 from counterpoint.feedback.models.chains import Apart, AttentionTransfer, Products
-from counterpoint.feedback.models.experts import DeepFMExperts, Experts, MLPExperts
+from counterpoint.feedback.models.experts import DeepFMExperts, Experts, Fill, MLPExperts, linear
 from counterpoint.feedback.models.extraction import Extraction
 from counterpoint.feedback.models.fields import Fields
-from counterpoint.feedback.models.layers import Fill, linear
 from counterpoint.feedback.models.network import FeedbackNetwork
-from counterpoint.feedback.schema import Schema
-from counterpoint.feedback.settings import Network
+from counterpoint.feedback.models.separate import SeparateNetworks
+from counterpoint.feedback.recipe import FeedbackRecipe, Network
+from counterpoint.storage.files import read_json, write_json
+from counterpoint.training.checkpoint import load_weights, save_weights
 from counterpoint.training.dropout import Dropout
+
+Model = FeedbackNetwork | SeparateNetworks
+"""What predicts the labels of rows: a network for all of them, or one for each."""
+
+_WEIGHTS = "model.safetensors"
+
+
+def fresh(recipe: FeedbackRecipe, schema: Schema) -> Model:
+    """Return a recipe's model before training; the generator of torch decides all that is drawn.
+
+    Raises:
+        UsageError: the schema has no column or no label, or the chain names a task that is no label.
+    """
+    if not recipe.separate:
+        return network(schema, recipe.network)
+    alone = [network(replace(schema, labels=(label,)), recipe.network) for label in schema.labels]
+    return SeparateNetworks(schema, alone, recipe.training.patience)
+
+
+def save(model: Model, store: Store, folder: Path) -> None:
+    """Write weights, columns and what was fitted on the training rows: all that scoring new rows needs."""
+    weights = model.kept() if isinstance(model, SeparateNetworks) else model
+    save_weights(weights, folder / _WEIGHTS)
+    told = {"schema": model.schema.as_dict(), "fitted": store.manifest["fitted"]}
+    write_json(folder / "model.json", told)
+    shutil.copytree(store.path / "fitted", folder / "fitted")
+
+
+def load(folder: Path, recipe: FeedbackRecipe, store: Store) -> Model:
+    """Return the model that `save` wrote, ready to score.
+
+    Raises:
+        CounterpointError: the folder is incomplete, or the store was prepared with other vocabularies, scales
+            or quantiles.
+    """
+    told = read_json(folder / "model.json")
+    if told["fitted"] != store.manifest["fitted"]:
+        raise CounterpointError(
+            f"{store.path}: prepared with other vocabularies than {folder} was trained on; name the raw "
+            "data, which is then prepared with the model's, or the store that it was trained on."
+        )
+    model = fresh(recipe, Schema.from_dict(told["schema"]))
+    load_weights(model.networks if isinstance(model, SeparateNetworks) else model, folder / _WEIGHTS)
+    return model.eval()
 
 
 def network(schema: Schema, settings: Network) -> FeedbackNetwork:

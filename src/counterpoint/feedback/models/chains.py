@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from counterpoint.feedback.models.layers import Fill, linear
+from counterpoint.feedback.models.experts import Fill, linear
 
 States = Float[Tensor, "rows width"]
 Logits = Float[Tensor, " rows"]

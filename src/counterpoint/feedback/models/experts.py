@@ -1,6 +1,6 @@
 """Experts side by side: one product of matrices per layer, however many there are."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Union
 
@@ -8,8 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from counterpoint.feedback.models.layers import Fill
 from counterpoint.training.dropout import Dropout
+
+Fill = Callable[[Tensor], object]
+"""Gives a matrix of weights its first values."""
 
 Experts = Union["MLPExperts", "DeepFMExperts"]
 """Some experts of one owner."""
@@ -112,3 +114,11 @@ def factorization_machine(
     sums = torch.einsum("ef,rfw->erw", weights, vectors).square().sum(2)
     squares = weights.square() @ vectors.square().sum(2).T
     return (sums - squares) / 2
+
+
+def linear(inputs: int, outputs: int, fill: Fill) -> nn.Linear:
+    """Return a linear layer that begins without a bias."""
+    layer = nn.Linear(inputs, outputs)
+    fill(layer.weight.detach())
+    nn.init.zeros_(layer.bias)
+    return layer

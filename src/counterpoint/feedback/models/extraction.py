@@ -6,8 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from counterpoint.feedback.models.experts import Experts, MLPExperts
-from counterpoint.feedback.models.layers import Fill
+from counterpoint.feedback.models.experts import Experts, Fill, MLPExperts
 
 States = Float[Tensor, "rows width"]
 

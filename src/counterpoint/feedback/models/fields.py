@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
-from counterpoint.feedback.batch import Bag
+from counterpoint.feedback.batches import Bag
 
 
 class Fields(nn.Module):

@@ -9,12 +9,12 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from counterpoint.balance.graph import common_leaves
 from counterpoint.errors import CounterpointError
-from counterpoint.feedback.batch import FeedbackBatch
+from counterpoint.feedback.batches import FeedbackBatch
+from counterpoint.feedback.data.schema import Column, Schema
 from counterpoint.feedback.models.chains import Apart
 from counterpoint.feedback.models.experts import factorization_machine
 from counterpoint.feedback.models.extraction import Extraction
 from counterpoint.feedback.models.fields import Fields
-from counterpoint.feedback.schema import Column, Schema
 
 
 class FeedbackNetwork(nn.Module):

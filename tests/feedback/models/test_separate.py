@@ -10,14 +10,14 @@ from counterpoint import balance
 from counterpoint.api import read_recipe
 from counterpoint.errors import UsageError
 from counterpoint.feedback.batches import TrainingBatches
-from counterpoint.feedback.models.building import network
-from counterpoint.feedback.separate import SeparateNetworks
+from counterpoint.feedback.models.building import fresh, load, network, save
 from counterpoint.storage.files import read_json
 from counterpoint.training.loop import StopTraining
 from counterpoint.training.optimizers import make_optimizer
 from small_feedback import SETTINGS as SMALL
 
 RECIPE = read_recipe("feedback-single", [*SMALL, "network.dropout=0"])
+PATIENT = read_recipe("feedback-single", [*SMALL, "training.patience=2"])
 
 
 def steps(model, batches, method, count, **options):
@@ -31,7 +31,7 @@ def steps(model, batches, method, count, **options):
 
 def test_side_by_side_they_take_the_steps_that_each_takes_alone(store):
     torch.manual_seed(0)
-    together = SeparateNetworks(store.schema, RECIPE.network, 10)
+    together = fresh(RECIPE, store.schema)
     alone = network(replace(store.schema, labels=("like",)), RECIPE.network)
     alone.load_state_dict(together.networks[2].state_dict())
     batches = TrainingBatches(store, RECIPE)
@@ -44,7 +44,7 @@ def test_side_by_side_they_take_the_steps_that_each_takes_alone(store):
 
 
 def test_each_is_kept_at_its_own_best(store):
-    model = SeparateNetworks(store.schema, RECIPE.network, patience=2)
+    model = fresh(PATIENT, store.schema)
     labels = store.schema.labels
     history = {labels[0]: [0.5, 0.6, 0.7, 0.8], labels[1]: [0.9, 0.8, 0.7, 0.95]}
     kept = []
@@ -62,7 +62,7 @@ def test_each_is_kept_at_its_own_best(store):
 
 
 def test_what_is_kept_predicts_and_survives_in_the_state(store, tmp_path):
-    model = SeparateNetworks(store.schema, RECIPE.network, patience=2)
+    model = fresh(PATIENT, store.schema)
     model.keep_better(dict.fromkeys(store.schema.labels, 0.7))
     wanted = model.kept().state_dict()
     trained = sum(parameter.numel() for parameter in model.networks.parameters())
@@ -70,11 +70,11 @@ def test_what_is_kept_predicts_and_survives_in_the_state(store, tmp_path):
     with torch.no_grad():
         for parameter in model.networks.parameters():
             parameter.add_(1.0)
-    restored = SeparateNetworks(store.schema, RECIPE.network, patience=2)
+    restored = fresh(PATIENT, store.schema)
     restored.load_state_dict(model.state_dict())
     assert restored.best.tolist() == [0.7] * 4
-    restored.save(tmp_path / "model.safetensors")
-    loaded = SeparateNetworks.load(tmp_path / "model.safetensors", store.schema, RECIPE.network)
+    save(restored, store, tmp_path)
+    loaded = load(tmp_path, RECIPE, store)
     for name, tensor in loaded.networks.state_dict().items():
         assert (tensor == wanted[name]).all()
 

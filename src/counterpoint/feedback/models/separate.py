@@ -1,21 +1,17 @@
 """A network for each task, none of them shared: what several tasks at once are measured against."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
-from pathlib import Path
 from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from counterpoint.feedback.batch import FeedbackBatch
-from counterpoint.feedback.models.building import network
+from counterpoint.feedback.batches import FeedbackBatch
+from counterpoint.feedback.data.schema import Schema
 from counterpoint.feedback.models.network import FeedbackNetwork
-from counterpoint.feedback.schema import Schema
-from counterpoint.feedback.settings import Network
-from counterpoint.training.checkpoint import load_weights, save_weights
 
 
 class SeparateNetworks(nn.Module):
@@ -23,12 +19,12 @@ class SeparateNetworks(nn.Module):
 
     Nothing is shared and the losses are summed, so that each network takes the very steps that it would take
     alone. Each is stopped early by itself: its best weights by its own validation metric are kept, and after
-    ``patience`` validations without progress it is not looked at any more. `save` writes what is kept;
-    it and the counts are in the state, so that an interrupted training goes on as it would have.
+    ``patience`` validations without progress it is not looked at any more. What is kept and the counts are in
+    the state, so that an interrupted training goes on as it would have.
 
     Args:
         schema: the columns and the labels.
-        settings: the recipe's network section.
+        networks: one of each label.
         patience: validations without progress; none to go on for ever.
 
     Attributes:
@@ -38,11 +34,12 @@ class SeparateNetworks(nn.Module):
     validations: Tensor
     best: Tensor
 
-    def __init__(self, schema: Schema, settings: Network, patience: int | None) -> None:
+    def __init__(
+        self, schema: Schema, networks: Sequence[FeedbackNetwork], patience: int | None = None
+    ) -> None:
         super().__init__()
         self.schema, self._patience = schema, patience
-        alone = [network(replace(schema, labels=(label,)), settings) for label in schema.labels]
-        self.networks = nn.ModuleList(alone)
+        self.networks = nn.ModuleList(networks)
         # Not as modules: what is kept has no parameters of its own.
         for place, tensor in enumerate(self.networks.state_dict().values()):
             self.register_buffer(f"kept{place}", tensor.detach().clone())
@@ -97,14 +94,3 @@ class SeparateNetworks(nn.Module):
         names = networks.state_dict()
         networks.load_state_dict({name: getattr(self, f"kept{place}") for place, name in enumerate(names)})
         return networks
-
-    def save(self, file: Path) -> None:
-        """Write the networks kept."""
-        save_weights(self.kept(), file)
-
-    @classmethod
-    def load(cls, file: Path, schema: Schema, settings: Network) -> "SeparateNetworks":
-        """Return the networks that `save` wrote."""
-        model = cls(schema, settings, None)
-        load_weights(model.networks, file)
-        return model
