@@ -7,6 +7,7 @@ import counterpoint
 from counterpoint.errors import UsageError
 from counterpoint.feedback.batches import gathered
 from counterpoint.feedback.recommend import FeedbackRecommender
+from counterpoint.workload import Question
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,9 @@ def test_what_the_user_viewed_is_left_out(recommender, store, user):
 
 
 def test_all_users_get_what_each_gets_alone(recommender, store, user, tmp_path, trained):
-    rows = counterpoint.api.recommend_all(trained.path, out=tmp_path / "all.parquet", top=3, by="like")
+    rows = counterpoint.api.recommend_all(
+        trained.path, Question(by="like"), out=tmp_path / "all.parquet", top=3
+    )
     table = pl.read_parquet(tmp_path / "all.parquet")
     assert len(table) == rows
     assert table["user"].n_unique() <= len(store.users)
