@@ -72,10 +72,9 @@ def test_what_the_user_viewed_is_left_out(recommender, store, user):
 
 
 def test_all_users_get_what_each_gets_alone(recommender, store, user, tmp_path, trained):
-    rows = counterpoint.api.recommend_all(
-        trained.path, Question(by="like"), out=tmp_path / "all.parquet", top=3
-    )
-    table = pl.read_parquet(tmp_path / "all.parquet")
+    out = tmp_path / "all.parquet"
+    rows = counterpoint.api.recommend_all(trained.path, out=out, question=Question(by="like"), top=3)
+    table = pl.read_parquet(out)
     assert len(table) == rows
     assert table["user"].n_unique() <= len(store.users)
     alone = recommender.recommend(user, top=3, by="like")
