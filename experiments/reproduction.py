@@ -17,7 +17,7 @@ import torch
 
 import counterpoint
 from counterpoint.cli import show
-from counterpoint.metrics.tables import OPTIMUM, by_task, overall
+from counterpoint.metrics.evaluated import OPTIMUM, by_task, overall
 from counterpoint.progress import Progress
 from counterpoint.simulation.news.ebnerd import simulate_ebnerd
 from counterpoint.simulation.news.mind import simulate

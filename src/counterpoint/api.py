@@ -8,7 +8,7 @@ import numpy as np
 
 from counterpoint import workload
 from counterpoint.errors import UsageError
-from counterpoint.metrics.tables import Evaluation
+from counterpoint.metrics.evaluated import Evaluation
 from counterpoint.progress import Progress, silent
 from counterpoint.runs import recipe as recipes
 from counterpoint.runs.folder import Run

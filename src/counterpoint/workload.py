@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
     from torch import nn
 
-    from counterpoint.metrics.tables import Evaluated
+    from counterpoint.metrics.evaluated import Evaluated
     from counterpoint.runs.recipe import Recipe
     from counterpoint.storage.prepared import Prepared
     from counterpoint.training.protocols import Batch, Batches

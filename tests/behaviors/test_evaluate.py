@@ -16,7 +16,7 @@ from counterpoint.behaviors.model import BehaviorsNetwork
 from counterpoint.behaviors.recipe import BehaviorsRecipe
 from counterpoint.behaviors.truth import copy_truth
 from counterpoint.errors import CounterpointError, UsageError
-from counterpoint.metrics.tables import OPTIMUM
+from counterpoint.metrics.evaluated import OPTIMUM
 from counterpoint.progress import silent
 from counterpoint.simulation.shop.log import simulate
 

@@ -10,7 +10,7 @@ from counterpoint.errors import CounterpointError
 from counterpoint.feedback.baselines import PRIOR, floors
 from counterpoint.feedback.evaluate import evaluate
 from counterpoint.feedback.models.building import network
-from counterpoint.metrics.tables import OPTIMUM
+from counterpoint.metrics.evaluated import OPTIMUM
 from counterpoint.runs.records import read_per_unit
 from small_feedback import SETTINGS as SMALL
 

@@ -7,17 +7,12 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.metrics import roc_auc_score
 
+from counterpoint.comparison.improvement import relative_improvement
 from counterpoint.comparison.significance import paired_bootstrap
 from counterpoint.errors import CounterpointError
 from counterpoint.metrics import groups as grouped
-from counterpoint.metrics.groups import (
-    auc,
-    average,
-    calibration,
-    log_loss,
-    relative_improvement,
-    user_auc,
-)
+from counterpoint.metrics.calibration import calibration
+from counterpoint.metrics.groups import auc, average, log_loss, user_auc
 
 WEIGHTS = {"impressions": len, "positives": sum, "uniform": lambda labels: 1}
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from counterpoint.metrics.tables import OPTIMUM
+from counterpoint.metrics.evaluated import OPTIMUM
 from counterpoint.news import editorial
 from counterpoint.news import evaluate as evaluation
 from counterpoint.news.data.store import IGNORE, UNKNOWN

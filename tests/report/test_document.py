@@ -4,8 +4,8 @@ from html.parser import HTMLParser
 
 import pytest
 
+from counterpoint.comparison.standing import standing
 from counterpoint.errors import CounterpointError, UsageError
-from counterpoint.metrics.tables import comparison
 from counterpoint.report.document import results_table, write_report
 from counterpoint.runs.ablation import Figure
 from run_folders import evaluation, write_run
@@ -230,7 +230,7 @@ def test_an_ablation_s_figures_stand_before_the_usual_ones(tmp_path):
 
 
 def test_the_table_marks_the_best_and_the_optimum_apart():
-    markup = results_table(comparison({"mtrec": [evaluation()]}))
+    markup = results_table(standing({"mtrec": [evaluation()]}))
     assert '<tr class="optimum"><th scope="row">optimum (simulated)</th><td>0.7731</td>' in markup
     assert markup.count("<b>") == 4  # one for each ranking metric; the tasks' own have no rival
 

@@ -6,19 +6,14 @@ import re
 import numpy as np
 import pytest
 
-from counterpoint.comparison.compare import compare_groups
-from counterpoint.metrics.tables import (
-    Evaluated,
-    by_task,
-    comparison,
-    floor_warnings,
-    overall,
-    terminal_table,
-)
+from counterpoint.comparison.judgement import compare_groups
+from counterpoint.comparison.standing import standing
+from counterpoint.metrics.evaluated import Evaluated, by_task, floor_warnings, overall
 from counterpoint.report import lines, side_by_side
 from counterpoint.report.conflicts import conflicts, hurt_grid, pair_grid
 from counterpoint.report.document import write_report
 from counterpoint.report.figures import calibration
+from counterpoint.report.tables import terminal_table
 from counterpoint.runs.records import grouped, read_run, write_evaluation
 from counterpoint.storage.files import read_json, write_json
 from run_folders import write_run
@@ -219,5 +214,5 @@ def test_the_report_has_all_of_it(tmp_path, values):
 
 def test_the_terminal_shows_the_columns_asked_for():
     record = {"metrics": {"auc": 0.6, "long_view/auc": 0.7}, "floors": {}}
-    table = terminal_table(comparison({"run": [record]}), ["long_view/auc"])
+    table = terminal_table(standing({"run": [record]}), ["long_view/auc"])
     assert [str(column.header) for column in table.columns] == ["", "long_\nview/\nauc"]

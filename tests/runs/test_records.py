@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from counterpoint.errors import CounterpointError
-from counterpoint.metrics.tables import Evaluated
+from counterpoint.metrics.evaluated import Evaluated
 from counterpoint.runs.records import grouped, read_per_unit, read_run, write_evaluation
 from run_folders import evaluation, write_run
 

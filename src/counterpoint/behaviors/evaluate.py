@@ -13,9 +13,9 @@ from counterpoint.behaviors.model import BehaviorsNetwork
 from counterpoint.behaviors.ranking import Scorer, listed, scorer_of, top_items
 from counterpoint.behaviors.recipe import BehaviorsRecipe
 from counterpoint.behaviors.truth import true_scorer
-from counterpoint.metrics.tables import OPTIMUM, Evaluated, Evaluation, floor_warnings
+from counterpoint.comparison.significance import intervals
+from counterpoint.metrics.evaluated import OPTIMUM, Evaluated, Evaluation, floor_warnings
 from counterpoint.metrics.topk import CUTOFFS, topk_metrics
-from counterpoint.metrics.units import intervals
 from counterpoint.progress import Progress, named, silent
 
 _DEPTH = max(CUTOFFS)

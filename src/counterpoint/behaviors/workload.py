@@ -16,7 +16,7 @@ from counterpoint.behaviors.model import BehaviorsNetwork
 from counterpoint.behaviors.recipe import BehaviorsRecipe
 from counterpoint.behaviors.recommend import BehaviorsRecommender
 from counterpoint.errors import CounterpointError
-from counterpoint.metrics.tables import Evaluated, measured
+from counterpoint.metrics.evaluated import Evaluated, measured
 from counterpoint.progress import Progress, silent
 from counterpoint.storage.files import read_json, write_json
 from counterpoint.storage.prepared import Prepared, is_store, opened_or_made

@@ -48,9 +48,11 @@ def compare(
     from rich.console import Console
     from rich.text import Text
 
-    from counterpoint.metrics.tables import metric_names, overall, terminal_table
+    from counterpoint.comparison.standing import metric_names
+    from counterpoint.metrics.evaluated import overall
     from counterpoint.report import side_by_side
     from counterpoint.report.figures import MISSING
+    from counterpoint.report.tables import terminal_table
     from counterpoint.studies.experiment import compare as run
 
     with show.resumable() as progress:

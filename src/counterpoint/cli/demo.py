@@ -25,7 +25,8 @@ def main() -> None:
     from rich.console import Console
 
     from counterpoint import api
-    from counterpoint.metrics.tables import comparison, terminal_table
+    from counterpoint.comparison.standing import standing
+    from counterpoint.report.tables import terminal_table
     from counterpoint.simulation.news.mind import simulate
 
     data, store = options.out / "simulated-news", options.out / "store"
@@ -42,7 +43,7 @@ def main() -> None:
             evaluations[f"{name} (simulated data)"] = [api.evaluate(run, progress=progress)]
     page = api.report(runs, out=options.out / "report.html")
     console = Console()
-    console.print(terminal_table(comparison(evaluations)))
+    console.print(terminal_table(standing(evaluations)))
     show.say(
         "All of this is simulated data; the optimum is the ranking by the true click probabilities.\n"
         f"report: {page}\ntook {(time.monotonic() - started) / 60:.1f} minutes"

@@ -20,15 +20,9 @@ def evaluate(
     from rich.console import Console
 
     from counterpoint import api
-    from counterpoint.metrics.tables import (
-        Value,
-        by_task,
-        comparison,
-        metric_names,
-        overall,
-        terminal_table,
-        unit_of,
-    )
+    from counterpoint.comparison.standing import Value, metric_names, standing
+    from counterpoint.metrics.evaluated import by_task, overall, unit_of
+    from counterpoint.report.tables import terminal_table
     from counterpoint.storage.files import write_json
 
     with show.progress() as progress:
@@ -38,7 +32,7 @@ def evaluate(
     console = Console()
     simulated = evaluation["data"]["simulated"]
     name = f"{run.name} (simulated {simulated})" if simulated else run.name
-    rows = comparison({name: [evaluation]})
+    rows = standing({name: [evaluation]})
     metrics = metric_names(rows)
     for shown in (overall(metrics), *by_task(metrics).values()):
         console.print(terminal_table(rows, shown))

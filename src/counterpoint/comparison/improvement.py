@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Float
 
 from counterpoint.comparison.significance import Interval, bootstraps, mean_and_spread
-from counterpoint.metrics.groups import relative_improvement
-from counterpoint.metrics.tables import by_task
+from counterpoint.errors import CounterpointError
+from counterpoint.metrics.evaluated import by_task
+from counterpoint.metrics.groups import average
 from counterpoint.runs.records import Group
 
 _METRICS = ("auc", "gauc")
@@ -77,6 +78,24 @@ def improvements(
         if gains:
             found.append(Improvement(group.label, single.label, gains))
     return found
+
+
+def relative_improvement(of_tasks: Mapping[str, float], single: Mapping[str, float]) -> float:
+    """Return the mean over tasks of what is gained over a model of each task alone, relative to that one.
+
+        RI = 1/T Σ_k (metric_k - single_k) / single_k
+
+    Paper 5's RI-A of AUCs (eq. 14), its RI-G of GAUCs (eq. 15).
+
+    Raises:
+        CounterpointError: a task has no model of its own to compare with.
+    """
+    missing = [task for task in of_tasks if task not in single]
+    if missing:
+        raise CounterpointError(
+            f"The task {missing[0]!r} has no model of its own to compare with; train one for each task first."
+        )
+    return average({task: (value - single[task]) / single[task] for task, value in of_tasks.items()})
 
 
 def _gain(

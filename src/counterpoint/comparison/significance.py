@@ -1,7 +1,7 @@
 """How far a difference can be trusted: bootstrap over impressions, spread and test over seeds, Holm."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -130,6 +130,20 @@ def holm(p_values: Sequence[float]) -> list[float]:
         least = max(least, min(1.0, (len(p_values) - place) * p_values[index]))
         adjusted[index] = least
     return adjusted
+
+
+def intervals(per_unit: Mapping[str, Float[np.ndarray, " units"]]) -> dict[str, tuple[float, float]]:
+    """Return the 95 % bootstrap interval of each metric's mean, the units drawn anew.
+
+    Args:
+        per_unit: from a metric's name to its value for each unit; all are NaN for the same units, those that
+            are not scored, and where none is scored there is no interval.
+    """
+    values = np.stack(list(per_unit.values()), axis=1)
+    if np.isnan(values).any(axis=1).all():
+        return {}
+    found = bootstraps(values, resamples=1000)
+    return {name: (each.low, each.high) for name, each in zip(per_unit, found, strict=True)}
 
 
 def _two_sided(t: float, degrees: int) -> float:

@@ -6,15 +6,23 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from counterpoint.comparison.significance import intervals
 from counterpoint.feedback.baselines import floors
 from counterpoint.feedback.data.store import Rows, Store
 from counterpoint.feedback.models.building import Model
 from counterpoint.feedback.recipe import FeedbackRecipe
 from counterpoint.feedback.scoring import score
-from counterpoint.metrics.groups import Calibration, UserAUC, Weight, auc, calibration, log_loss, user_auc
-from counterpoint.metrics.influence import auc_contributions, mean_contributions
-from counterpoint.metrics.tables import OPTIMUM, Evaluated, Evaluation, floor_warnings
-from counterpoint.metrics.units import intervals, told
+from counterpoint.metrics.calibration import Calibration, calibration
+from counterpoint.metrics.evaluated import OPTIMUM, Evaluated, Evaluation, floor_warnings, told
+from counterpoint.metrics.groups import (
+    UserAUC,
+    Weight,
+    auc,
+    auc_contributions,
+    log_loss,
+    mean_contributions,
+    user_auc,
+)
 from counterpoint.progress import Progress, silent
 
 _SMALLEST_SLICE = 100  # rows
@@ -38,7 +46,7 @@ def evaluate(
     a log loss and an expected calibration error; their means over the tasks come first (paper 5's AV-A, eq.
     12, and AV-G, eq. 13). A task whose label is the same in all rows has no AUC and is left out of its mean.
 
-    What is kept of each user is the user's contribution to a metric: `counterpoint.metrics.influence`.
+    What is kept of each user is the user's contribution to a metric: `counterpoint.metrics.groups`.
 
     Args:
         model: the network, or networks.

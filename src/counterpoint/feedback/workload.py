@@ -17,7 +17,7 @@ from counterpoint.feedback.models.building import Model, fresh, load, save
 from counterpoint.feedback.models.separate import SeparateNetworks
 from counterpoint.feedback.recipe import FeedbackRecipe
 from counterpoint.feedback.recommend import FeedbackRecommender
-from counterpoint.metrics.tables import measured
+from counterpoint.metrics.evaluated import measured
 from counterpoint.progress import Progress, named, silent
 from counterpoint.storage.prepared import Prepared, is_store, opened_or_made
 from counterpoint.workload import Capabilities, Exported, Preparation, Recommends, Trainee, Workload

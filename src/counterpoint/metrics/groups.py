@@ -1,4 +1,9 @@
-"""Metrics of yes/no labels: AUC over all rows and user by user, log loss, calibration, means over tasks."""
+"""Metrics of yes/no labels over groups of rows: AUC over all and user by user, log loss, means over tasks.
+
+A metric that is no mean over users has its value plus a user's influence on it as that user's *contribution*.
+The mean of all contributions is the metric itself, and means over users drawn anew vary as it would, to first
+order. So the bootstrap over users, which resamples means, serves pooled metrics and weighted ones as well.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +16,6 @@ from counterpoint.errors import CounterpointError
 
 Labels = Bool[np.ndarray, " rows"] | Int[np.ndarray, " rows"] | Float[np.ndarray, " rows"]
 Weight = Literal["impressions", "positives", "uniform"]
-BINS = 15
 
 
 @dataclass(frozen=True)
@@ -126,79 +130,64 @@ def log_loss(probabilities: Float[np.ndarray, " rows"], labels: Labels) -> float
     return float(-np.where(labels > 0, np.log(kept), np.log1p(-kept)).mean())
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """What was predicted against what happened, bin by bin; bins without rows are left out.
-
-    Attributes:
-        predicted: the mean probability in each bin,
-        observed: the share of positive rows,
-        rows: and their number.
-    """
-
-    predicted: Float[np.ndarray, " bins"]
-    observed: Float[np.ndarray, " bins"]
-    rows: Int[np.ndarray, " bins"]
-
-    @property
-    def error(self) -> float:
-        """The expected calibration error: Σ_b n_b / n |predicted_b - observed_b|; NaN without rows."""
-        if not len(self.rows):
-            return float("nan")
-        return float(np.average(np.abs(self.predicted - self.observed), weights=self.rows))
-
-
-def calibration(
-    probabilities: Float[np.ndarray, " rows"],
-    labels: Labels,
-    *,
-    bins: int = BINS,
-    spacing: Literal["quantiles", "even"] = "quantiles",
-) -> Calibration:
-    """Return the calibration curve of a label.
-
-    Args:
-        probabilities: that the label is 1.
-        labels: 1 or 0.
-        bins: how many.
-        spacing: bins with equally many rows, which tell something of rare labels too, or equally wide ones
-            from 0 to 1 (Guo et al., ICML 2017, eq. 3).
-    """
-    shares = np.linspace(0, 1, bins + 1)[1:-1]
-    if not len(probabilities):
-        return Calibration(np.empty(0), np.empty(0), np.empty(0, dtype=np.int64))
-    values = probabilities.astype(np.float64)
-    of_rows = np.searchsorted(np.quantile(values, shares) if spacing == "quantiles" else shares, values)
-    rows = np.bincount(of_rows, minlength=bins)
-    filled = rows > 0
-    predicted, observed = (
-        np.bincount(of_rows, weights=each, minlength=bins)[filled] / rows[filled]
-        for each in (values, labels > 0)
-    )
-    return Calibration(predicted, observed, rows[filled])
-
-
 def average(of_tasks: Mapping[str, float]) -> float:
     """Return the mean over tasks: paper 5's AV-A of AUCs (eq. 12), its AV-G of GAUCs (eq. 13)."""
     return float(np.mean(list(of_tasks.values()))) if of_tasks else float("nan")
 
 
-def relative_improvement(of_tasks: Mapping[str, float], single: Mapping[str, float]) -> float:
-    """Return the mean over tasks of what is gained over a model of each task alone, relative to that one.
+def auc_contributions(
+    scores: Float[np.ndarray, " rows"],
+    labels: Bool[np.ndarray, " rows"],
+    users: Int[np.ndarray, " rows"],
+    count: int,
+) -> Float[np.ndarray, " users"]:
+    """Return each user's contribution to the AUC over all rows.
 
-        RI = 1/T Σ_k (metric_k - single_k) / single_k
+    With P positive and N negative rows, V_i the share of the negatives that a positive row i is above, V_j
+    the share of the positives that are above a negative row j (a tie is half), and U users,
 
-    Paper 5's RI-A of AUCs (eq. 14), its RI-G of GAUCs (eq. 15).
+        A + U (Σ_{i of u} (V_i - A) / P + Σ_{j of u} (V_j - A) / N)
 
-    Raises:
-        CounterpointError: a task has no model of its own to compare with.
+    (DeLong et al. 1988; Obuchowski 1997 for rows that belong together). NaN where all labels are alike.
+
+    Args:
+        scores: the higher, the likelier positive.
+        labels: true for positive.
+        users: of each row, from 0 on.
+        count: how many users there are.
     """
-    missing = [task for task in of_tasks if task not in single]
-    if missing:
-        raise CounterpointError(
-            f"The task {missing[0]!r} has no model of its own to compare with; train one for each task first."
-        )
-    return average({task: (value - single[task]) / single[task] for task, value in of_tasks.items()})
+    positive, negative = scores[labels], scores[~labels]
+    if not len(positive) or not len(negative):
+        return np.full(count, np.nan)
+    above = _share_below(positive, np.sort(negative))
+    below = 1 - _share_below(negative, np.sort(positive))
+    auc = above.mean()
+    added = np.bincount(users[labels], weights=above - auc, minlength=count) / len(positive)
+    added += np.bincount(users[~labels], weights=below - auc, minlength=count) / len(negative)
+    contributions: Float[np.ndarray, " users"] = auc + count * added
+    return contributions
+
+
+def mean_contributions(
+    values: Float[np.ndarray, " users"], weights: Float[np.ndarray, " users"] | Int[np.ndarray, " users"]
+) -> Float[np.ndarray, " users"]:
+    """Return each user's contribution to a weighted mean R = Σ w_u x_u / Σ w_u.
+
+        R + w_u (x_u - R) / w̄        with w̄ the mean weight
+
+    Args:
+        values: of each user; whatever it is where the weight is 0.
+        weights: of each user; all 0 gives NaN.
+    """
+    total = weights.sum()
+    if not total:
+        return np.full(len(weights), np.nan)
+    inside = weights > 0
+    shares = weights[inside] / total
+    mean = float(shares @ values[inside])
+    contributions = np.full(len(weights), mean)
+    contributions[inside] += len(weights) * shares * (values[inside] - mean)
+    return contributions
 
 
 def _sorted_by_user(
@@ -225,3 +214,12 @@ def _mean_places(
     lengths = np.diff(np.append(starts, len(users)))
     means: Float[np.ndarray, " rows"] = np.repeat(starts + (lengths - 1) / 2, lengths)
     return means
+
+
+def _share_below(
+    scores: Float[np.ndarray, " some"], others: Float[np.ndarray, " others"]
+) -> Float[np.ndarray, " some"]:
+    """Return the share of the others, which ascend, that are below each score; of equal ones, half."""
+    places = np.searchsorted(others, scores, "left") + np.searchsorted(others, scores, "right")
+    shares: Float[np.ndarray, " some"] = places / (2 * len(others))
+    return shares

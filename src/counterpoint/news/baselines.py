@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from counterpoint.errors import CounterpointError
+from counterpoint.metrics.evaluated import OPTIMUM
 from counterpoint.metrics.impressions import ranks
-from counterpoint.metrics.tables import OPTIMUM
 from counterpoint.news.context import Clicks
 from counterpoint.news.data.store import UNKNOWN_TIME, Impressions, Store
 from counterpoint.news.features import FeatureReader

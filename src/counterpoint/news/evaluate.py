@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float, Int
 
+from counterpoint.comparison.significance import intervals
+from counterpoint.metrics.evaluated import Evaluation, floor_warnings, told
 from counterpoint.metrics.impressions import Ranking, impression_metrics, ranks
-from counterpoint.metrics.tables import Evaluation, floor_warnings
-from counterpoint.metrics.units import intervals, told
 from counterpoint.news.baselines import earlier_impressions, floor_ranks, untrained_contents
 from counterpoint.news.data.store import UNKNOWN, Impressions, Store
 from counterpoint.news.editorial import editorial_measures

@@ -6,7 +6,7 @@ import torch
 
 from counterpoint.encoders.pretrained import load_tokenizer
 from counterpoint.errors import CounterpointError, UsageError
-from counterpoint.metrics.tables import Evaluated, measured
+from counterpoint.metrics.evaluated import Evaluated, measured
 from counterpoint.news.batches import TrainingBatches
 from counterpoint.news.data.formats import FORMATS
 from counterpoint.news.data.layout import find

@@ -6,29 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from counterpoint.comparison import sweeps
-from counterpoint.comparison.compare import compare_groups, is_simulated
-from counterpoint.comparison.compared import Comparison
-from counterpoint.comparison.sweeps import Swept
+from counterpoint.comparison.contenders import Comparison
+from counterpoint.comparison.judgement import compare_groups, is_simulated
+from counterpoint.comparison.standing import Kind, Row, Value, best, metric_names, pooled, standing
 from counterpoint.errors import CounterpointError, UsageError
-from counterpoint.metrics.tables import (
-    Evaluation,
-    Kind,
-    Row,
-    Value,
-    best,
-    by_task,
-    comparison,
-    floor_warnings,
-    metric_names,
-    overall,
-    pooled,
-    unit_of,
-)
-from counterpoint.report import gradients, lines, mistakes, page, side_by_side
+from counterpoint.metrics.evaluated import Evaluation, by_task, floor_warnings, overall, unit_of
+from counterpoint.report import gradients, lines, mistakes, page, side_by_side, sweeps
 from counterpoint.report.figures import Bar, Figure, bars
 from counterpoint.report.page import Html
 from counterpoint.runs import ablation
+from counterpoint.runs.ablation import Swept
 from counterpoint.runs.records import Group, Run, grouped, read_run
 from counterpoint.storage.files import new_file
 
@@ -189,7 +176,7 @@ def _warnings(groups: Sequence[Group]) -> Html:
 
 def _results(groups: Sequence[Group]) -> Iterator[Html]:
     for split, evaluations in _splits(groups):
-        rows = comparison(evaluations)
+        rows = standing(evaluations)
         metrics = metric_names(rows)
         notes = ["The best value is bold; red values do not beat every floor."]
         if any(value.limits for row in rows for value in row.values.values()):
@@ -221,7 +208,7 @@ def _judged(groups: Sequence[Group], baseline: str | None, metric: str | None) -
                 outcome = compare_groups(evaluated, baseline=chosen, split=split, metric=metric)
         except CounterpointError as error:
             outcome = error
-        judged.append(_Judged(split, comparison(evaluations), outcome))
+        judged.append(_Judged(split, standing(evaluations), outcome))
     return judged
 
 

@@ -6,8 +6,8 @@ from itertools import takewhile
 import numpy as np
 
 from counterpoint.comparison.payoff import auxiliaries, target
+from counterpoint.metrics.evaluated import Evaluation
 from counterpoint.metrics.impressions import METRICS
-from counterpoint.metrics.tables import Evaluation
 from counterpoint.report.figures import Figure, averaged, calibration, curves, smoothed
 from counterpoint.runs.records import Group, Run, Series
 

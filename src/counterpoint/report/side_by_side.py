@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from rich.table import Table
 from rich.text import Text
 
-from counterpoint.comparison.compared import Comparison, Contender, Difference
+from counterpoint.comparison.contenders import Comparison, Contender, Difference
 from counterpoint.comparison.improvement import Gain
 from counterpoint.comparison.significance import Interval
-from counterpoint.metrics.tables import Evaluation, Kind, by_task, metric_names, overall, pooled
+from counterpoint.comparison.standing import Kind, metric_names, pooled
+from counterpoint.metrics.evaluated import Evaluation, by_task, overall
 from counterpoint.report import page
 from counterpoint.report.page import Html
 

@@ -2,6 +2,8 @@
 
 import json
 import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -63,6 +65,23 @@ class Sweep(Section):
     def setting(self, value: Value) -> str:
         """Return the setting that gives a recipe one of the values."""
         return f"{self.key}={json.dumps(value, ensure_ascii=False)}"
+
+
+@dataclass(frozen=True)
+class Swept:
+    """The values of a key that recipes of a comparison differ in.
+
+    Attributes:
+        key: of the recipe.
+        values: by the label of the recipe.
+    """
+
+    key: str
+    values: Mapping[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the sweep as JSON holds it."""
+        return {"key": self.key, "values": dict(self.values)}
 
 
 class Ablation(Section):

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from pydantic import TypeAdapter, ValidationError
 
 from counterpoint.errors import CounterpointError
-from counterpoint.metrics.tables import Evaluated, Evaluation
+from counterpoint.metrics.evaluated import Evaluated, Evaluation
 from counterpoint.storage.files import new_file, read_json, write_json
 
 Content = TypeVar("Content")

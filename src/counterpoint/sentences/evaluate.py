@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from counterpoint.comparison.significance import intervals
 from counterpoint.errors import UsageError
 from counterpoint.metrics.agreement import accuracy, confusion, f1, pearson, spearman
-from counterpoint.metrics.tables import Evaluated, Evaluation, floor_warnings
-from counterpoint.metrics.units import intervals, told
+from counterpoint.metrics.evaluated import Evaluated, Evaluation, floor_warnings, told
 from counterpoint.progress import Progress, silent
 from counterpoint.sentences.baselines import floors
 from counterpoint.sentences.data.store import Rows, Store

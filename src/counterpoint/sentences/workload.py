@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from counterpoint.encoders.pretrained import load_tokenizer
-from counterpoint.metrics.tables import measured
+from counterpoint.metrics.evaluated import measured
 from counterpoint.progress import Progress, named, silent
 from counterpoint.sentences.batches import TrainingBatches
 from counterpoint.sentences.data.formats import FORMATS

@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from counterpoint import api, workload
-from counterpoint.comparison.compare import compare_groups
-from counterpoint.comparison.compared import Comparison
-from counterpoint.comparison.sweeps import Swept
+from counterpoint.comparison.contenders import Comparison
+from counterpoint.comparison.judgement import compare_groups
 from counterpoint.errors import UsageError
 from counterpoint.progress import Progress, named, silent
 from counterpoint.report import side_by_side
 from counterpoint.report.document import write_report
 from counterpoint.report.figures import can_draw
 from counterpoint.runs import recipe as recipes
-from counterpoint.runs.ablation import Figure, Row, Sweep, read_ablation, written
+from counterpoint.runs.ablation import Figure, Row, Sweep, Swept, read_ablation, written
 from counterpoint.runs.folder import Run, data_difference, recipe_difference
 from counterpoint.runs.recipe import Recipe
 from counterpoint.runs.records import Group, read_run

@@ -7,7 +7,7 @@ from typing import Any
 from counterpoint.comparison.improvement import Improvement
 from counterpoint.comparison.payoff import Payoff
 from counterpoint.comparison.significance import Interval, SeedTest
-from counterpoint.metrics.tables import Row
+from counterpoint.comparison.standing import Row
 
 _MANY = 2  # rows from which on several p-values are looked at
 

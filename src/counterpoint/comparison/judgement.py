@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from counterpoint.comparison.compared import Comparison, Contender, Costs, Difference
+from counterpoint.comparison.contenders import Comparison, Contender, Costs, Difference
 from counterpoint.comparison.improvement import improvements
 from counterpoint.comparison.payoff import Payoff, payoff, single_task, tasks
 from counterpoint.comparison.significance import SeedTest, bootstraps, holm, paired_t_test
+from counterpoint.comparison.standing import Kind, standing
 from counterpoint.errors import CounterpointError, UsageError, nearest
-from counterpoint.metrics.tables import Evaluation, Kind, comparison, unit_of
+from counterpoint.metrics.evaluated import Evaluation, unit_of
 from counterpoint.runs.records import Group, Run, read_per_unit
 
 _Means = Mapping[str, Mapping[str, Float[np.ndarray, " units"]]]
@@ -52,7 +53,7 @@ def compare_groups(
     known = [name for name in means[baseline] if all(name in each for each in means.values())]
     unit = unit_of(evaluations[baseline][0])
     metric = _checked(metric, known, means[baseline], split, unit)
-    rows = comparison(evaluations)
+    rows = standing(evaluations)
     limits, against = _judged(groups, means, known, baseline, evaluations)
     contenders = [
         Contender(

@@ -4,18 +4,9 @@ import math
 import pytest
 from rich.console import Console
 
-from counterpoint.metrics.tables import (
-    OPTIMUM,
-    Kind,
-    Row,
-    Value,
-    beats,
-    best,
-    comparison,
-    floor_warnings,
-    pooled,
-    terminal_table,
-)
+from counterpoint.comparison.standing import Kind, Row, Value, best, pooled, standing
+from counterpoint.metrics.evaluated import OPTIMUM, beats, floor_warnings
+from counterpoint.report.tables import terminal_table
 from run_folders import evaluation
 
 
@@ -60,13 +51,13 @@ def test_errors_are_better_when_smaller():
 def test_models_come_first_then_floors_then_the_optimum():
     floors = evaluation()["floors"]
     reordered = {OPTIMUM: floors[OPTIMUM], **floors}
-    rows = comparison({"a": [evaluation(floors=reordered)], "b": [evaluation(1)]})
+    rows = standing({"a": [evaluation(floors=reordered)], "b": [evaluation(1)]})
     assert [row.name for row in rows] == ["a", "b", "random", "popularity", "recency", "content", OPTIMUM]
     assert [row.kind for row in rows] == [Kind.MODEL] * 2 + [Kind.FLOOR] * 4 + [Kind.OPTIMUM]
 
 
 def test_seeds_become_mean_and_sample_deviation():
-    (model, *floors) = comparison({"mtrec": [evaluation(seed) for seed in range(3)]})
+    (model, *floors) = standing({"mtrec": [evaluation(seed) for seed in range(3)]})
     assert model.seeds == 3
     assert (model.values["auc"].mean, model.values["auc"].spread) == pytest.approx((0.682, 0.002))
     assert model.values["auc"].limits is None
@@ -76,18 +67,18 @@ def test_seeds_become_mean_and_sample_deviation():
 
 def test_a_floor_that_depends_on_the_seed_is_averaged():
     seeds = [evaluation(seed, floors={"random": {"auc": 0.49 + 0.01 * seed}}) for seed in range(3)]
-    floor = comparison({"mtrec": seeds})[-1]
+    floor = standing({"mtrec": seeds})[-1]
     assert str(floor.values["auc"]) == "0.5000 ± 0.0100"
 
 
 def test_one_run_keeps_its_interval():
-    (model, *_) = comparison({"mtrec": [evaluation()]})
+    (model, *_) = standing({"mtrec": [evaluation()]})
     assert model.values["auc"].limits == pytest.approx((0.677, 0.683))
     assert model.values["mrr"].limits is None
 
 
 def test_lost_metrics_are_those_below_any_floor():
-    (model, *_) = comparison({"mtrec": [evaluation(auc=0.55)]})
+    (model, *_) = standing({"mtrec": [evaluation(auc=0.55)]})
     assert model.lost == {"auc"}
 
 
@@ -98,7 +89,7 @@ def test_pooling_counts_only_the_runs_that_measured():
 
 
 def test_the_best_is_no_optimum_and_needs_a_rival():
-    rows = comparison({"a": [evaluation(auc=0.60)]})
+    rows = standing({"a": [evaluation(auc=0.60)]})
     assert best(rows, "auc").name == "content"
     assert best(rows, "mrr").name == "a"
     assert best(rows, "category/accuracy") is None
@@ -114,7 +105,7 @@ def test_unmeasured_values_are_dashes():
 
 
 def test_the_terminal_shows_four_digits_red_losers_and_bold_winners():
-    output = printed(comparison({"mtrec": [evaluation(auc=0.55)]}))
+    output = printed(standing({"mtrec": [evaluation(auc=0.55)]}))
     assert "\x1b[31m0.5500\x1b[0m" in output
     assert "\x1b[1m0.3310\x1b[0m" in output
     assert len([line for line in output.splitlines() if line.strip()]) == 2 + 6
@@ -122,7 +113,7 @@ def test_the_terminal_shows_four_digits_red_losers_and_bold_winners():
 
 def test_seeds_and_six_metrics_fit_the_narrowest_terminal():
     console = Console(file=io.StringIO(), width=80)
-    console.print(terminal_table(comparison({"mtrec": [evaluation(seed) for seed in range(3)]})))
+    console.print(terminal_table(standing({"mtrec": [evaluation(seed) for seed in range(3)]})))
     lines = [line.split() for line in console.file.getvalue().splitlines()]
     assert ["mtrec", "(3", "seeds)", *["0.6820", "0.3330", "0.3680", "0.4300", "0.8750", "0.7940"]] in lines
     assert ["±0.0020"] * 6 in lines
@@ -134,9 +125,7 @@ def test_long_names_of_metrics_are_broken_and_no_number_is_cut():
     console = Console(file=io.StringIO(), width=80)
     names = ("overall", "paraphrase/accuracy", "paraphrase/f1", "sentiment/accuracy", "similarity/pearson")
     metrics = {name: 0.1111 * (place + 1) for place, name in enumerate((*names, "similarity/spearman"))}
-    console.print(
-        terminal_table(comparison({"minbert-final-seed0": [{"split": "test", "metrics": metrics}]}))
-    )
+    console.print(terminal_table(standing({"minbert-final-seed0": [{"split": "test", "metrics": metrics}]})))
     lines = console.file.getvalue().splitlines()
     assert lines[0].split() == ["paraph", "paraph", "senti", "simila", "simila"]
     assert lines[1].split() == ["rase/", "rase/", "ment/", "rity/", "rity/"]
@@ -144,5 +133,5 @@ def test_long_names_of_metrics_are_broken_and_no_number_is_cut():
 
 
 def test_names_in_the_terminal_are_text_not_markup():
-    rows = comparison({"[red]x[/red]": [evaluation(seed) for seed in range(2)]})
+    rows = standing({"[red]x[/red]": [evaluation(seed) for seed in range(2)]})
     assert "[red]x[/red] (2 seeds)" in printed(rows)

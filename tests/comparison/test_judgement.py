@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from counterpoint.comparison.compare import compare_groups
+from counterpoint.comparison.judgement import compare_groups
 from counterpoint.comparison.payoff import auxiliaries
 from counterpoint.comparison.significance import paired_bootstrap
 from counterpoint.errors import CounterpointError, UsageError
-from counterpoint.metrics.tables import Evaluated
+from counterpoint.metrics.evaluated import Evaluated
 from counterpoint.report import side_by_side
 from counterpoint.report.document import write_report
 from counterpoint.runs.records import grouped, read_run, write_evaluation

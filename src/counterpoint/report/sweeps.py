@@ -1,31 +1,14 @@
-"""What came out of a recipe against the values of one of its keys."""
+"""Charts of what came out of a recipe against the values of one of its keys."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
-from counterpoint.comparison.compared import Comparison, Contender
-from counterpoint.metrics.tables import metric_names, overall
+from counterpoint.comparison.contenders import Comparison, Contender
+from counterpoint.comparison.standing import metric_names
+from counterpoint.metrics.evaluated import overall
 from counterpoint.report.figures import Figure, Point, sweep
-from counterpoint.runs.ablation import written
-
-
-@dataclass(frozen=True)
-class Swept:
-    """The values of a key that recipes of a comparison differ in.
-
-    Attributes:
-        key: of the recipe.
-        values: by the label of the recipe.
-    """
-
-    key: str
-    values: Mapping[str, Any]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the sweep as JSON holds it."""
-        return {"key": self.key, "values": dict(self.values)}
+from counterpoint.runs.ablation import Swept, written
 
 
 def draw(comparison: Comparison, swept: Swept) -> list[Figure]:

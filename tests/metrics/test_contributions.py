@@ -4,8 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from counterpoint.comparison.significance import bootstraps
-from counterpoint.metrics.groups import auc
-from counterpoint.metrics.influence import auc_contributions, mean_contributions
+from counterpoint.metrics.groups import auc, auc_contributions, mean_contributions
 
 ROWS = st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.integers(0, 3)), min_size=2, max_size=40)
 

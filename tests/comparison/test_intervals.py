@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from counterpoint.comparison.significance import paired_bootstrap
-from counterpoint.metrics.units import intervals, told
+from counterpoint.comparison.significance import intervals, paired_bootstrap
+from counterpoint.metrics.evaluated import told
 
 
 def test_what_was_not_measured_is_null():
