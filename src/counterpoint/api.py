@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from counterpoint import workload
+from counterpoint.capabilities import Exported, Question, Submission
 from counterpoint.errors import UsageError
 from counterpoint.metrics.evaluated import Evaluation
 from counterpoint.progress import Progress, silent
@@ -16,14 +17,7 @@ from counterpoint.runs.recipe import Recipe
 from counterpoint.runs.records import read_log, write_evaluation
 from counterpoint.storage.files import write_blocks
 from counterpoint.trained import Trained
-from counterpoint.workload import (
-    Exported,
-    OnBadRow,
-    Preparation,
-    Question,
-    Store,
-    Submission,
-)
+from counterpoint.workload import OnBadRow, Preparation, Store
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

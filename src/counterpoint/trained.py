@@ -5,16 +5,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from counterpoint import workload
+from counterpoint.capabilities import Recommender
 from counterpoint.errors import UsageError
 from counterpoint.progress import Progress, silent
 from counterpoint.runs.folder import Run
 from counterpoint.runs.recipe import Recipe
-from counterpoint.workload import AnyWorkload, OnBadRow, Preparation, Recommender, Store
+from counterpoint.workload import AnyWorkload, OnBadRow, Preparation, Store
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from counterpoint.workload import Embedder, Export, Recommends, Submit
+    from counterpoint.capabilities import Embedder, Export, Recommends, Submit
 
 Ability = TypeVar("Ability")
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 import counterpoint
+from counterpoint.capabilities import Question
 from counterpoint.errors import UsageError
 from counterpoint.feedback.batches import gathered
 from counterpoint.feedback.recommend import FeedbackRecommender
-from counterpoint.workload import Question
 
 
 @pytest.fixture(scope="module")

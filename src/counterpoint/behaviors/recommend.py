@@ -13,9 +13,9 @@ from counterpoint.behaviors.evaluate import masked_pairs
 from counterpoint.behaviors.model import BehaviorsNetwork
 from counterpoint.behaviors.ranking import NetworkScorer, scorer_of, top_items
 from counterpoint.behaviors.recipe import BehaviorsRecipe
+from counterpoint.capabilities import Question
 from counterpoint.errors import UsageError, nearest
 from counterpoint.progress import Progress, silent
-from counterpoint.workload import Question
 
 _USERS = 1_024  # in a block of `recommend_all`
 

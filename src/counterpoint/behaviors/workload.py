@@ -15,13 +15,14 @@ from counterpoint.behaviors.evaluate import evaluate as evaluate_ranking
 from counterpoint.behaviors.model import BehaviorsNetwork
 from counterpoint.behaviors.recipe import BehaviorsRecipe
 from counterpoint.behaviors.recommend import BehaviorsRecommender
+from counterpoint.capabilities import Capabilities, Recommends
 from counterpoint.errors import CounterpointError
 from counterpoint.metrics.evaluated import Evaluated, measured
 from counterpoint.progress import Progress, silent
 from counterpoint.storage.files import read_json, write_json
 from counterpoint.storage.prepared import Prepared, is_store, opened_or_made
 from counterpoint.training.checkpoint import load_weights, save_weights
-from counterpoint.workload import Capabilities, Preparation, Recommends, Trainee, Workload
+from counterpoint.workload import Preparation, Trainee, Workload
 
 
 def prepare(data: Path, recipe: BehaviorsRecipe, preparation: Preparation) -> Prepared[Store]:

@@ -49,8 +49,8 @@ def recommend(
     Example: counterpoint recommend runs/gradcraft-seed0 --user 1011 --by like
     """
     from counterpoint import api
+    from counterpoint.capabilities import Question
     from counterpoint.storage.files import write_json
-    from counterpoint.workload import Question
 
     question = Question(
         history=None if history is None else _ids(history),

@@ -13,13 +13,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from counterpoint.capabilities import Exported
 from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.feedback.batches import FeedbackBatch
 from counterpoint.feedback.data.schema import Schema
 from counterpoint.feedback.models.fields import Fields
 from counterpoint.feedback.models.network import FeedbackNetwork
 from counterpoint.storage.files import new_folder, write_json
-from counterpoint.workload import Exported
 
 PADDING = -1
 _TOLERANCE = 1e-5

@@ -8,6 +8,7 @@ import polars as pl
 import torch
 from jaxtyping import Float, Int
 
+from counterpoint.capabilities import Question
 from counterpoint.errors import ArgumentError, UsageError, nearest
 from counterpoint.feedback.batches import FeedbackBatch, gathered
 from counterpoint.feedback.data.owners import last_rows
@@ -15,7 +16,6 @@ from counterpoint.feedback.data.store import Store
 from counterpoint.feedback.models.building import Model
 from counterpoint.feedback.scoring import ROWS, evaluating, logits_of
 from counterpoint.progress import Progress, silent
-from counterpoint.workload import Question
 
 _USERS = 256  # in a block of `recommend_all`
 

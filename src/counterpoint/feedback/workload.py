@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from counterpoint.capabilities import Capabilities, Exported, Recommends
 from counterpoint.feedback.batches import TrainingBatches
 from counterpoint.feedback.data.fitted import Fitted
 from counterpoint.feedback.data.formats import FORMATS
@@ -20,7 +21,7 @@ from counterpoint.feedback.recommend import FeedbackRecommender
 from counterpoint.metrics.evaluated import measured
 from counterpoint.progress import Progress, named, silent
 from counterpoint.storage.prepared import Prepared, is_store, opened_or_made
-from counterpoint.workload import Capabilities, Exported, Preparation, Recommends, Trainee, Workload
+from counterpoint.workload import Preparation, Trainee, Workload
 
 
 def prepare(data: Path, recipe: FeedbackRecipe, preparation: Preparation) -> Prepared[Store]:

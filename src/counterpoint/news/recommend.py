@@ -8,6 +8,7 @@ import polars as pl
 import torch
 from jaxtyping import Float, Int
 
+from counterpoint.capabilities import Question
 from counterpoint.encoders.tokens import Tokenizer
 from counterpoint.errors import ArgumentError, UsageError, nearest
 from counterpoint.news.data.store import UNKNOWN, Impressions, Store
@@ -16,7 +17,6 @@ from counterpoint.news.models.recommender import Recommender
 from counterpoint.news.recipe import NewsRecipe
 from counterpoint.news.scoring import context_of, encode_articles, features_of, score_impressions
 from counterpoint.progress import Progress, silent
-from counterpoint.workload import Question
 
 _REASONS = 3
 _CELLS = 1 << 22  # readers × articles scored at once

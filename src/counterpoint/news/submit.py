@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Int
 
+from counterpoint.capabilities import Submission
 from counterpoint.errors import CounterpointError
 from counterpoint.metrics.impressions import METRICS, Ranking, impression_metrics, ranks
 from counterpoint.news.data.store import Store
@@ -24,7 +25,6 @@ from counterpoint.news.recipe import NewsRecipe
 from counterpoint.news.scoring import context_of, encode_articles, features_of, score_impressions
 from counterpoint.progress import Progress
 from counterpoint.storage.files import new_file
-from counterpoint.workload import Submission
 
 _NAMES = {"mind": "prediction.txt", "ebnerd": "predictions.txt"}
 _OTHERS = "prediction.txt"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from counterpoint.capabilities import Capabilities, Recommends, Submission
 from counterpoint.encoders.pretrained import load_tokenizer
 from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.metrics.evaluated import Evaluated, measured
@@ -23,7 +24,7 @@ from counterpoint.news.recommend import NewsRecommender
 from counterpoint.news.submit import write_submission
 from counterpoint.progress import Progress, named, silent
 from counterpoint.storage.prepared import Prepared, is_store, opened_or_made
-from counterpoint.workload import Capabilities, Preparation, Recommends, Submission, Trainee, Workload
+from counterpoint.workload import Preparation, Trainee, Workload
 
 _SHAPES = {"max_title_tokens", "max_text_tokens", "sentiment", "validation_days", "test_days"}
 """The data settings that a store depends on."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from counterpoint.capabilities import Submission
 from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.progress import Progress
 from counterpoint.sentences.data.store import Rows, Store
@@ -14,7 +15,6 @@ from counterpoint.sentences.model import SentenceModel
 from counterpoint.sentences.recipe import BUILT_IN, SentencesRecipe, Task
 from counterpoint.sentences.scoring import Answers, answers
 from counterpoint.storage.files import new_file, new_folder
-from counterpoint.workload import Submission
 
 _COURSE = {"test": "dev", "unlabelled": "test"}
 """What the course calls a split; its test has no labels that are given out."""

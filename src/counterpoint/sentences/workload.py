@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from counterpoint.capabilities import Capabilities
 from counterpoint.encoders.pretrained import load_tokenizer
 from counterpoint.metrics.evaluated import measured
 from counterpoint.progress import Progress, named, silent
@@ -19,7 +20,7 @@ from counterpoint.sentences.model import fresh, load, save
 from counterpoint.sentences.recipe import SentencesRecipe
 from counterpoint.sentences.submit import write_submission
 from counterpoint.storage.prepared import Prepared, is_store, opened_or_made
-from counterpoint.workload import Capabilities, Preparation, Trainee, Workload
+from counterpoint.workload import Preparation, Trainee, Workload
 
 
 def prepare(data: Path, recipe: SentencesRecipe, preparation: Preparation) -> Prepared[Store]:
