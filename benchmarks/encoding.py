@@ -6,7 +6,7 @@ import torch
 from benchmarks.measure import Ratio, interleaved
 from benchmarks.synthetic import store
 from counterpoint import api
-from counterpoint.encoders.pretrained import locate
+from counterpoint.encoders.loading import locate
 from counterpoint.news.baselines import encode_contents
 from counterpoint.news.features import FeatureReader
 from counterpoint.news.models.texts import untrained_titles

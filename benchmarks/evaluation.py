@@ -9,7 +9,7 @@ from benchmarks.encoding import _padded
 from benchmarks.measure import Ratio
 from benchmarks.synthetic import store
 from counterpoint import api
-from counterpoint.encoders.pretrained import locate
+from counterpoint.encoders.loading import locate
 from counterpoint.news.evaluate import evaluate
 from counterpoint.news.models.building import fresh
 from counterpoint.news.recipe import NewsRecipe

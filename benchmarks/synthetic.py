@@ -6,7 +6,7 @@ from tempfile import mkdtemp
 
 import numpy as np
 
-from counterpoint.encoders.pretrained import load_tokenizer
+from counterpoint.encoders.loading import load_tokenizer
 from counterpoint.news.data.layout import find
 from counterpoint.news.data.prepare import prepare
 from counterpoint.news.data.store import Store

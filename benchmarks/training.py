@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from benchmarks.measure import Ratio, interleaved
 from benchmarks.synthetic import store
 from counterpoint import api, balance
-from counterpoint.encoders.pretrained import locate
+from counterpoint.encoders.loading import locate
 from counterpoint.news.batches import Batch, TrainingBatches
 from counterpoint.news.models.building import fresh
 from counterpoint.news.models.readers import AttentiveReader

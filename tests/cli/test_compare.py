@@ -185,16 +185,17 @@ def test_methods_are_tried_on_one_recipe(command, site, quick, tmp_path):
 
 def test_an_ablation_of_one_s_own_is_one_file(command, site, quick, tmp_path):
     (tmp_path / "mine.toml").write_text(
-        'title = "Mine"\nsource = "nowhere"\nbaseline = "bert"\nrecipes = ["mtrec-without-surgery", "bert"]\n'
+        'title = "Mine"\nsource = "nowhere"\nbaseline = "bert"\nrecipes = ["bert"]\n'
         'settings = ["training.diagnose_every=1"]\n'
-        '[[figures]]\ntitle = "The cosine"\ndraws = "cosine"\nrecipes = ["mtrec-without-surgery"]\n'
+        '[[rows]]\nlabel = "summed"\nrecipe = "mtrec"\nsettings = ["balance.method=equal"]\n'
+        '[[figures]]\ntitle = "The cosine"\ndraws = "cosine"\nrecipes = ["summed"]\n'
     )
     arguments = ("compare", "--ablation", tmp_path / "mine.toml", "--data", site, "--seeds", 1)
     result = command(*arguments, "--out", tmp_path / "out", *quick)
     assert result.code == 0, result.err
     assert result.out.startswith("Mine: nowhere (simulated data)\n")
     found = json.loads((tmp_path / "out" / "comparison.json").read_text())
-    assert (list(found["recipes"]), found["baseline"]) == (["mtrec-without-surgery", "bert"], "bert")
+    assert (list(found["recipes"]), found["baseline"]) == (["bert", "summed"], "bert")
     (payoff,) = found["does the auxiliary task pay"]
     assert payoff["conflict_rate"] is not None  # the gradients were looked at apart
     page = (tmp_path / "out" / "report.html").read_text()

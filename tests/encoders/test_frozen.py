@@ -9,7 +9,8 @@ from torch import nn
 from counterpoint.encoders import frozen
 from counterpoint.encoders.adapters import Lora
 from counterpoint.encoders.frozen import StateCache, cache_key
-from counterpoint.encoders.pretrained import PretrainedEncoder, load_encoder, restore_encoder
+from counterpoint.encoders.loading import load_encoder, restore_encoder
+from counterpoint.encoders.pretrained import PretrainedEncoder
 from counterpoint.encoders.tokens import Texts
 from counterpoint.errors import CounterpointError, UsageError
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from counterpoint.encoders.pretrained import load_encoder, load_tokenizer
+from counterpoint.encoders.loading import load_encoder, load_tokenizer
 from counterpoint.encoders.tokens import Texts, Tokenizer
 from counterpoint.errors import UsageError
 

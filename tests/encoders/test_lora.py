@@ -11,7 +11,8 @@ from torch import nn
 
 from counterpoint import balance
 from counterpoint.encoders.adapters import Base, Lora, fingerprint
-from counterpoint.encoders.pretrained import PretrainedEncoder, load_encoder, restore_encoder
+from counterpoint.encoders.loading import load_encoder, restore_encoder
+from counterpoint.encoders.pretrained import PretrainedEncoder
 from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.runs.recipe import Training
 from counterpoint.training.checkpoint import load_checkpoint, load_weights, save_checkpoint, save_weights
@@ -352,7 +353,7 @@ def test_the_fingerprint_of_minilm_does_not_depend_on_what_is_trained():
 @pytest.mark.slow
 def test_peft_is_imported_for_adapters_alone(tiny_encoder):
     code = (
-        "import sys; from counterpoint.encoders.pretrained import load_encoder; "
+        "import sys; from counterpoint.encoders.loading import load_encoder; "
         f"load_encoder({str(tiny_encoder)!r}, frozen_layers=1); assert 'peft' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -9,7 +9,8 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from counterpoint.encoders.pretrained import PretrainedEncoder, load_tokenizer
+from counterpoint.encoders.loading import load_tokenizer
+from counterpoint.encoders.pretrained import PretrainedEncoder
 from counterpoint.encoders.tokens import Frame, Texts, Tokenizer
 from counterpoint.sentences.batches import pack
 

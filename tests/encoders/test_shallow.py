@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from counterpoint.encoders.attention import blocks
-from counterpoint.encoders.convolution import ConvolutionEncoder
-from counterpoint.encoders.self_attention import MultiHeadSelfAttention, SelfAttentionEncoder
+from counterpoint.encoders.attention import MultiHeadSelfAttention, blocks
+from counterpoint.encoders.shallow import ConvolutionEncoder, SelfAttentionEncoder
 from counterpoint.encoders.tokens import Texts
 
 ENCODERS = {

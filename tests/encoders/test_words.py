@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from counterpoint.encoders import words as module
-from counterpoint.encoders.pretrained import load_tokenizer
+from counterpoint.encoders.loading import load_tokenizer
 from counterpoint.encoders.words import (
     WordVectors,
     phrase_vector,

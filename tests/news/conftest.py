@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from counterpoint.encoders.pretrained import load_tokenizer
+from counterpoint.encoders.loading import load_tokenizer
 from counterpoint.news.data.store import Store
 from counterpoint.news.recipe import NewsRecipe
 from counterpoint.simulation.news.mind import simulate

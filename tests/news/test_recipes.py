@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from counterpoint import balance
 from counterpoint.api import read_recipe
-from counterpoint.encoders.pretrained import load_tokenizer
+from counterpoint.encoders.loading import load_tokenizer
 from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.news import workload
 from counterpoint.news.data.store import Store

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from counterpoint.api import read_recipe
-from counterpoint.encoders.pretrained import load_tokenizer
+from counterpoint.encoders.loading import load_tokenizer
 from counterpoint.errors import UsageError
 from counterpoint.news.models.building import fresh
 from counterpoint.news.recommend import NewsRecommender

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from counterpoint.encoders.pretrained import load_tokenizer
+from counterpoint.encoders.loading import load_tokenizer
 from counterpoint.news import baselines, scoring
 from counterpoint.news.baselines import content_scores, encode_contents
 from counterpoint.news.data.store import UNKNOWN, Store

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from counterpoint.api import read_recipe
-from counterpoint.encoders.pretrained import load_tokenizer
+from counterpoint.encoders.loading import load_tokenizer
 from counterpoint.encoders.tokens import Tokenizer
 from counterpoint.sentences.data.layout import find
 from counterpoint.sentences.data.prepare import prepare

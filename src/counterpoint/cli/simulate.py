@@ -46,7 +46,7 @@ def news(
             days=days,
             category_strength=category_strength,
             overwrite=overwrite,
-            progress=lambda done, total: progress("simulating readers", done, total),
+            progress=progress,
         )
     )
 

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
-from counterpoint.encoders.pretrained import load_encoder
+from counterpoint.encoders.loading import load_encoder
 from counterpoint.encoders.tokens import Tokenizer
 from counterpoint.errors import BadRowError, CounterpointError
 from counterpoint.progress import Progress, silent

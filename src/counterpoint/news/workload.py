@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from counterpoint.capabilities import Capabilities, Recommends, Submission
-from counterpoint.encoders.pretrained import load_tokenizer
+from counterpoint.encoders.loading import load_tokenizer
 from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.metrics.evaluated import Evaluated, measured
 from counterpoint.news.batches import TrainingBatches

@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from counterpoint.encoders.adapters import Lora
-from counterpoint.encoders.pretrained import PretrainedEncoder, load_encoder, load_tokenizer, restore_encoder
+from counterpoint.encoders.loading import load_encoder, load_tokenizer, restore_encoder
+from counterpoint.encoders.pretrained import PretrainedEncoder
 from counterpoint.encoders.tokens import Texts
 from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.sentences.batches import TaskBatch

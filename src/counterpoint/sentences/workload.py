@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from counterpoint.capabilities import Capabilities
-from counterpoint.encoders.pretrained import load_tokenizer
+from counterpoint.encoders.loading import load_tokenizer
 from counterpoint.metrics.evaluated import measured
 from counterpoint.progress import Progress, named, silent
 from counterpoint.sentences.batches import TrainingBatches

@@ -5,7 +5,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from counterpoint.encoders.pretrained import load_tokenizer
+from counterpoint.encoders.loading import load_tokenizer
 from counterpoint.encoders.tokens import Tokenizer
 from counterpoint.news.data.store import Store
 from news_stores import prepared_store

@@ -286,7 +286,7 @@ def test_same_seed_same_bytes(tmp_path: Path) -> None:
 
 
 def test_sizes_shape_the_site(tmp_path: Path) -> None:
-    done: list[tuple[int, int]] = []
+    told: list[tuple[str, int, int]] = []
     counts = simulate(
         tmp_path / "site",
         readers=50,
@@ -295,10 +295,10 @@ def test_sizes_shape_the_site(tmp_path: Path) -> None:
         impressions_per_reader=30.0,
         candidates=(2, 3),
         category_strength=50.0,
-        progress=lambda part, total: done.append((part, total)),
+        progress=lambda *said: told.append(said),
     ).counts
     site = Site(tmp_path / "site", counts)
-    assert done[-1] == (50, 50)
+    assert told[-1] == ("simulating readers", 50, 50)
     assert 1_200 < counts["train_impressions"] + counts["dev_impressions"] < 1_800
     assert {len(row.candidates) for row in site.impressions("train")} == {2, 3}
     _, pooled = site.pooled("train")

@@ -7,8 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from counterpoint.encoders.attention import AdditiveAttention
-from counterpoint.encoders.self_attention import MultiHeadSelfAttention
+from counterpoint.encoders.attention import AdditiveAttention, MultiHeadSelfAttention
 from counterpoint.encoders.tokens import Texts
 from counterpoint.news.features import ArticleFeatures, PackedTexts
 

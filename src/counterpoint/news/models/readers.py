@@ -6,8 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from counterpoint.encoders.attention import AdditiveAttention
-from counterpoint.encoders.self_attention import MultiHeadSelfAttention
+from counterpoint.encoders.attention import AdditiveAttention, MultiHeadSelfAttention
 
 
 class Known(NamedTuple):

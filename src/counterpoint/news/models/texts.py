@@ -11,15 +11,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from counterpoint.encoders.adapters import Lora
-from counterpoint.encoders.convolution import ConvolutionEncoder
 from counterpoint.encoders.frozen import StateCache, cache_key
-from counterpoint.encoders.pretrained import (
-    PretrainedEncoder,
-    load_encoder,
-    load_tokenizer,
-    restore_encoder,
-)
-from counterpoint.encoders.self_attention import SelfAttentionEncoder
+from counterpoint.encoders.loading import load_encoder, load_tokenizer, restore_encoder
+from counterpoint.encoders.pretrained import PretrainedEncoder
+from counterpoint.encoders.shallow import ConvolutionEncoder, SelfAttentionEncoder
 from counterpoint.encoders.tokens import Texts, Tokenizer
 from counterpoint.encoders.words import (
     WordVectors,

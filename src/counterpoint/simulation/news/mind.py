@@ -6,7 +6,6 @@ click is told in `simulate_clicks`, the headlines are made in `simulate_headline
 """
 
 import random
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -16,21 +15,19 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
 
-from counterpoint.simulation.news.clicks import (
+from counterpoint.progress import Progress, silent
+from counterpoint.simulation.news.clicks import Law, draw_impressions, earlier_clicks, real_candidates
+from counterpoint.simulation.news.headlines import make_categories, write_article
+from counterpoint.simulation.news.site import (
     BUSY,
     Clicks,
     Impressions,
-    Law,
     Site,
     Visits,
-    draw_impressions,
     draw_readers,
-    earlier_clicks,
     front_pages,
     past_articles,
-    real_candidates,
 )
-from counterpoint.simulation.news.headlines import make_categories, write_article
 from counterpoint.simulation.written import Simulation, at_least, must_be_free
 from counterpoint.storage.files import new_folder, write_json
 
@@ -68,7 +65,7 @@ def simulate(
     candidates: tuple[int, int] = (5, 40),
     category_strength: float = 1.0,
     overwrite: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = silent,
 ) -> Simulation:
     """Write a simulated news site in MIND's format; the same arguments give the same bytes.
 
@@ -88,7 +85,7 @@ def simulate(
         candidates: fewest and most candidates of an impression; now and then fewer where few are live.
         category_strength: how much categories and subcategories drive clicks; 0: not at all.
         overwrite: replace ``out`` if something is there.
-        progress: called with the readers done and the readers in all.
+        progress: is told how many readers are done.
 
     Raises:
         UsageError: an option is too small, or ``out`` holds something already.
@@ -220,7 +217,7 @@ class _Split:
 
 
 def _write_impressions(
-    folder: Path, site: Site, parameters: Parameters, progress: Callable[[int, int], None] | None
+    folder: Path, site: Site, parameters: Parameters, progress: Progress
 ) -> dict[str, int]:
     front, past = front_pages(site, parameters.days), past_articles(site)
     law = Law(parameters.days, parameters.category_strength)
@@ -239,8 +236,7 @@ def _write_impressions(
         train.append(training, first, _histories(count, earlier))
         dev.append(shown.of(is_dev), first, _histories(count, earlier, training.clicks()))
         cold += count - len(np.unique(earlier.reader))
-        if progress:
-            progress(first + count, parameters.readers)
+        progress("simulating readers", first + count, parameters.readers)
     train.finish()
     dev.finish()
     return {

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from counterpoint.simulation.news.clicks import BUSY, Groups, Visits
+from counterpoint.simulation.news.site import BUSY, Groups, Visits
 
 DAY_BEGINS = 7
 LONGEST_READING = 1800
