@@ -27,7 +27,7 @@ def place(root: Path, *files: str) -> Path:
 )
 def test_a_log_is_found_by_its_name(files, format_name, log, tmp_path):
     source = find(place(tmp_path, *files))
-    assert (source.format, source.files) == (format_name, (tmp_path / log,))
+    assert (source.format.name, source.files) == (format_name, (tmp_path / log,))
 
 
 def test_the_data_s_own_split_stands_beside_the_log(tmp_path):
@@ -40,9 +40,9 @@ def test_the_data_s_own_split_stands_beside_the_log(tmp_path):
 def test_the_format_or_a_path_says_otherwise(tmp_path):
     place(tmp_path, "train.csv", "test.csv", "UserBehavior.csv", "export.csv")
     for source in (find(tmp_path, "userbehavior"), find(tmp_path / "UserBehavior.csv")):
-        assert (source.format, source.files) == ("userbehavior", (tmp_path / "UserBehavior.csv",))
+        assert (source.format.name, source.files) == ("userbehavior", (tmp_path / "UserBehavior.csv",))
     assert find(tmp_path / "train.csv").files == (tmp_path / "train.csv",)
-    assert find(tmp_path / "export.csv", "interactions").format == "interactions"
+    assert find(tmp_path / "export.csv", "interactions").format.name == "interactions"
     assert find(tmp_path / "export.csv", "ijcai15").log == tmp_path / "export.csv"
 
 
@@ -52,17 +52,17 @@ def test_the_format_or_a_path_says_otherwise(tmp_path):
         (
             (),
             None,
-            r"no log found, looked for train\*\.parquet, .*, or UserBehavior\*\.csv, or \*user_log\*\.csv\.$",
+            r"no log found, looked for \*user_log\*\.csv, or UserBehavior\*\.csv, or train\*\.parquet, .*\.$",
         ),
         (("train.csv",), "userbehavior", r"no log found, looked for UserBehavior\*\.csv\.$"),
         (
             ("train.csv",),
             "userbehaviour",
-            r"unknown \(did you mean 'userbehavior'\?\); known: interactions, ",
+            r"none is called 'userbehaviour' \(did you mean 'userbehavior'\?\); known: ijcai15, ",
         ),
         (("train.csv", "train.parquet"), None, r"2 logs \(train.csv, train.parquet\); name one of them"),
         (("train.csv", "interactions.csv"), None, r"2 logs \(interactions.csv, train.csv\)"),
-        (("UserBehavior.csv", "user_log.csv"), None, r"2 logs \(UserBehavior.csv, user_log.csv\)"),
+        (("UserBehavior.csv", "user_log.csv"), None, r"2 logs \(user_log.csv, UserBehavior.csv\)"),
         (("train.csv", "test.csv", "test.jsonl"), None, r"2 files of test pairs \(test.csv, test.jsonl\)"),
         (("train.csv", "validation.csv"), None, r"validation.csv: .* no test\* beside them"),
     ],
@@ -79,7 +79,7 @@ def test_what_is_missing_or_too_many_is_named(files, format_name, message, tmp_p
         (
             "log.csv",
             None,
-            r"its name tells no format \(.*\); add --format interactions\|userbehavior\|ijcai15",
+            r"its name tells no format \(.*\); say which it is: ijcai15, interactions, userbehavior\.$",
         ),
         ("log.tsv", "interactions", "interactions are read from .parquet, .csv, .jsonl; convert it"),
     ],

@@ -363,7 +363,7 @@ def test_only_a_store_is_replaced(raw, tmp_path, prepared):
     prepared(raw, split="last", tasks=("buy", "click", "cart"), ignore=("favourite",))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
-    with pytest.raises(UsageError, match="mine: there is something else already; choose another --out"):
+    with pytest.raises(UsageError, match="mine: there is something else already; choose another place"):
         prepared(raw, split="last", name="mine")
 
 

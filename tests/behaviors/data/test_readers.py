@@ -20,7 +20,7 @@ HEADER = "user,item,behaviour,time"
 
 def read(reader, file: Path, policy: str = "stop") -> tuple[list[tuple], Counter, BadRows]:
     bad, counts = BadRows(policy, file.parent / "bad.jsonl"), Counter()
-    blocks = [block.rows() for block in reader.rows(file, bad, counts, silent)]
+    blocks = [block.rows() for block in reader.FORMAT.rows(file, bad, counts, silent)]
     return [row for block in blocks for row in block], counts, bad
 
 

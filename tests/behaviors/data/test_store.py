@@ -114,12 +114,12 @@ def test_a_store_of_another_version_is_refused(store):
 
 def test_a_store_of_news_is_refused_whatever_its_version(store):
     plain = {name: value for name, value in store.manifest.items() if name != "workload"}
-    for manifest in ({**plain, "workload": "news"}, plain):
-        write_json(store.path / "manifest.json", manifest)
+    for made_for, said in (({"workload": "news"}, "'news'"), ({}, "None")):
+        write_json(store.path / "manifest.json", {**plain, **made_for})
         with pytest.raises(CounterpointError) as caught:
             Store(store.path)
         assert str(caught.value) == (
-            f"{store.path}: a prepared store of the workload 'news', the recipe is of 'behaviors'; choose a "
+            f"{store.path}: a prepared store of the workload {said}, the recipe is of 'behaviors'; choose a "
             "recipe of the same workload or other data."
         )
 
