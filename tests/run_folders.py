@@ -119,5 +119,5 @@ def write_run(folder, *, name="mtrec", method="mtrec", seed=0, steps=3000, **eva
     (folder / "run.json").write_text(json.dumps(facts))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in training))
     (folder / "balance.jsonl").write_text("".join(json.dumps(line) + "\n" for line in balance))
-    (folder / "evaluation.json").write_text(json.dumps(evaluation(seed, **evaluated)))
+    (folder / "evaluation-test.json").write_text(json.dumps(evaluation(seed, **evaluated)))
     return folder

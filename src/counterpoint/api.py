@@ -12,7 +12,7 @@ from counterpoint.errors import UsageError
 from counterpoint.metrics.evaluated import Evaluation
 from counterpoint.progress import Progress, silent
 from counterpoint.runs import recipe as recipes
-from counterpoint.runs.folder import Run
+from counterpoint.runs.folder import Run, RunFolder
 from counterpoint.runs.recipe import Recipe
 from counterpoint.runs.records import read_log, write_evaluation
 from counterpoint.storage.files import write_blocks
@@ -120,7 +120,7 @@ def train(
 
     resolved = read_recipe(recipe, settings, seed)
     folder = Path(out) if out is not None else Path("runs") / f"{resolved.name}-seed{resolved.training.seed}"
-    started = resume and (folder / "run.json").is_file()
+    started = resume and RunFolder(folder).begun
     if started:
         begun = Trained(folder)
         resolved = begun.recipe
@@ -339,7 +339,7 @@ def report(runs: Sequence[str | Path], *, out: str | Path | None = None) -> Path
     from counterpoint.report.document import write_report
 
     folders = [Run.open(Path(run)).path for run in runs]
-    return write_report(folders, Path(out) if out is not None else folders[0] / "report.html")
+    return write_report(folders, Path(out) if out is not None else RunFolder(folders[0]).report)
 
 
 def _simulated(manifest: dict[str, Any]) -> str | None:
@@ -354,7 +354,7 @@ def _facts(run: Run, trainee: workload.Trainee, fitted: "Fitted") -> dict[str, A
     from counterpoint.training.memory import peak_megabytes
 
     parameters = list(trainee.model.parameters())
-    pace = read_log(run.path / "metrics.jsonl").get("seconds_per_step", {}).get("")
+    pace = read_log(run.files.metrics).get("seconds_per_step", {}).get("")
     return {
         "target": trainee.target,
         "best": fitted.best,

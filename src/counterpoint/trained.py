@@ -38,7 +38,7 @@ class Trained:
     @cached_property
     def recipe(self) -> Recipe:
         """The recipe that the run was made with; keys that it did not know yet have their defaults."""
-        return workload.resolved(self.run.recipe_table(), self.run.path / "recipe.toml")
+        return workload.resolved(self.run.recipe_table(), self.run.files.recipe)
 
     @property
     def workload(self) -> AnyWorkload:

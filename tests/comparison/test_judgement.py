@@ -22,7 +22,7 @@ from run_folders import evaluation, write_run
 def evaluated(folder: Path, name, seed, auc, *, tasks=3, noted=None, **changes):
     """A run whose AUC is known for every impression."""
     write_run(folder, name=name, method="mtrec" if tasks > 1 else "single", seed=seed, steps=12)
-    (folder / "evaluation.json").unlink()
+    (folder / "evaluation-test.json").unlink()
     auc = np.asarray(auc, dtype=np.float64)
     values = {"auc": auc, "mrr": auc / 2}
     metrics = {

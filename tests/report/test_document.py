@@ -123,7 +123,7 @@ def test_a_good_run_has_no_warnings(run, tmp_path):
 @pytest.mark.parametrize(
     ("missing", "gone"),
     [
-        ("evaluation.json", {"Results, test", "Slices, test"}),
+        ("evaluation-test.json", {"Results, test", "Slices, test"}),
         ("metrics.jsonl", {"Losses", "Validation"}),
         ("balance.jsonl", {"Gradients"}),
         ("recipe.toml", {"Recipe"}),
@@ -157,10 +157,10 @@ def test_runs_on_different_data_are_not_passed_off_as_comparable(tmp_path):
 def test_every_split_has_its_own_table(run, tmp_path):
     (run / "evaluation-validation.json").write_text(json.dumps(evaluation(split="validation", auc=0.7)))
     assert headings(report([run], tmp_path))[:4] == [
-        "Results, validation",
         "Results, test",
-        "Slices, validation",
+        "Results, validation",
         "Slices, test",
+        "Slices, validation",
     ]
 
 

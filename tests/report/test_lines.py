@@ -4,7 +4,7 @@ import pytest
 from counterpoint.report import lines
 from counterpoint.report.figures import averaged
 from counterpoint.report.lines import by_layer
-from counterpoint.runs.records import Group, Run, Series
+from counterpoint.runs.records import Group, RunRecord, Series
 
 
 def series(values, steps=None):
@@ -17,7 +17,7 @@ def make_run(tmp_path):
     def make(name="mtrec", losses=None, balance=None, seed=0, target="click"):
         training = {"losses": losses} if losses else {}
         facts = {"seed": seed, "target": target}
-        return Run(tmp_path, name, "", {}, facts, training, balance or {}, {})
+        return RunRecord(tmp_path, name, "", {}, facts, training, balance or {}, {})
 
     return make
 

@@ -40,7 +40,7 @@ def test_a_floor_warns_of_the_means_alone():
 def many_tasks(folder, name, values, *, seed=0, separate=False, floors=None):
     """Write a run whose AUC of two tasks is known for each of 40 users."""
     write_run(folder, name=name, seed=seed, steps=12)
-    (folder / "evaluation.json").unlink()
+    (folder / "evaluation-test.json").unlink()
     like, click = values
     per_unit = {"auc": (like + click) / 2, "like/auc": like, "click/auc": click}
     record = {

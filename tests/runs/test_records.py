@@ -73,8 +73,12 @@ def test_values_that_are_no_numbers_are_left_out(run):
         ("balance.jsonl", "3\n", r"balance\.jsonl, line 1: not a JSON object"),
         ("run.json", "{", r"run\.json: not valid JSON"),
         ("recipe.toml", "name = ", r"recipe\.toml: not valid TOML"),
-        ("evaluation.json", '{"metrics": {"auc": "high"}}', r"evaluation\.json, field metrics\.auc: "),
-        ("evaluation.json", "[]", r"evaluation\.json, field the whole: "),
+        (
+            "evaluation-test.json",
+            '{"metrics": {"auc": "high"}}',
+            r"evaluation-test\.json, field metrics\.auc: ",
+        ),
+        ("evaluation-test.json", "[]", r"evaluation-test\.json, field the whole: "),
         ("run.json", "3", r"run\.json, field the whole: "),
     ],
 )
@@ -86,7 +90,7 @@ def test_a_broken_file_is_one_sentence(run, file, content, message):
 
 
 @pytest.mark.parametrize(
-    "missing", ["recipe.toml", "run.json", "metrics.jsonl", "balance.jsonl", "evaluation.json"]
+    "missing", ["recipe.toml", "run.json", "metrics.jsonl", "balance.jsonl", "evaluation-test.json"]
 )
 def test_every_file_may_be_missing(run, missing):
     (run / missing).unlink()
@@ -108,11 +112,11 @@ def test_a_folder_that_holds_no_run_is_refused(tmp_path):
 
 
 def test_evaluations_of_several_splits_are_kept_apart(run):
-    (run / "evaluation-validation.json").write_text(json.dumps(evaluation(split="validation")))
-    (run / "evaluation-test.json").write_text(json.dumps(evaluation(auc=0.1)))
+    (run / "evaluation-validation.json").write_text(json.dumps(evaluation(split="validation", auc=0.1)))
     read = read_run(run)
     assert set(read.evaluations) == {"test", "validation"}
     assert read.evaluations["test"]["metrics"]["auc"] == 0.68
+    assert read.evaluations["validation"]["metrics"]["auc"] == 0.1
 
 
 def test_seeds_of_one_recipe_form_a_group(tmp_path):

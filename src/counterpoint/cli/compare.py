@@ -53,6 +53,7 @@ def compare(
     from counterpoint.report import side_by_side
     from counterpoint.report.figures import MISSING
     from counterpoint.report.tables import terminal_table
+    from counterpoint.runs.folder import ComparisonFolder
     from counterpoint.studies.experiment import compare as run
 
     with show.resumable() as progress:
@@ -82,6 +83,7 @@ def compare(
     for grid in (each for each in others if len(each.header) <= 6):
         console.print()
         console.print(side_by_side.terminal(grid))
-    show.say(f"written: {found.folder / 'comparison.json'}, comparison.md and {found.page or 'no report'}")
+    files = ComparisonFolder(found.folder)
+    show.say(f"written: {files.record}, {files.markdown.name} and {found.page or 'no report'}")
     if found.page is None:
         show.say(MISSING)

@@ -13,7 +13,7 @@ from counterpoint.comparison.significance import SeedTest, bootstraps, holm, pai
 from counterpoint.comparison.standing import Kind, standing
 from counterpoint.errors import CounterpointError, UsageError, nearest
 from counterpoint.metrics.evaluated import Evaluation, unit_of
-from counterpoint.runs.records import Group, Run, read_per_unit
+from counterpoint.runs.records import Group, RunRecord, read_per_unit
 
 _Means = Mapping[str, Mapping[str, Float[np.ndarray, " units"]]]
 
@@ -83,13 +83,13 @@ def compare_groups(
     )
 
 
-def is_simulated(run: Run) -> bool:
+def is_simulated(run: RunRecord) -> bool:
     """Return whether a run's clicks or articles are simulated."""
     manifest = (run.facts.get("store") or {}).get("manifest", {})
     return bool(manifest.get("simulated") or manifest.get("simulated articles"))
 
 
-def _evaluation(run: Run, split: str) -> Evaluation:
+def _evaluation(run: RunRecord, split: str) -> Evaluation:
     if split not in run.evaluations:
         raise CounterpointError(
             f"{run.folder}: not evaluated on split {split!r}; "
@@ -102,7 +102,7 @@ def _refuse_different_splits(
     groups: Sequence[Group], evaluations: Mapping[str, Sequence[Evaluation]], split: str
 ) -> None:
     """Refuse runs that were evaluated on splits with different fingerprints."""
-    first: tuple[Run, str] | None = None
+    first: tuple[RunRecord, str] | None = None
     for group in groups:
         for run, evaluation in zip(group.runs, evaluations[group.label], strict=True):
             fingerprint = evaluation.get("data", {}).get("fingerprint")

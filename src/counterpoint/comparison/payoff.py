@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from counterpoint.comparison.significance import Interval
-from counterpoint.runs.records import Group, Run, Series
+from counterpoint.runs.records import Group, RunRecord, Series
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,14 @@ class Auxiliaries:
     ratio: Series | None
 
 
-def tasks(run: Run) -> Sequence[str]:
+def tasks(run: RunRecord) -> Sequence[str]:
     """Return the tasks that a run learned: the target alone where the method left the others out."""
     every = list(run.balance.get("losses", run.training.get("losses", {})))
     alone = run.settings.get("balance", {}).get("method") == "single"
     return [run.facts.get("target", every[0])] if alone and every else every
 
 
-def target(run: Run) -> str | None:
+def target(run: RunRecord) -> str | None:
     """Return the target task: as noted, else the first."""
     return run.facts.get("target") or next(iter(tasks(run)), None)
 
@@ -66,7 +66,7 @@ def single_task(groups: Sequence[Group], baseline: str) -> Group | None:
     return next((group for group in alone if group.label == baseline), next(iter(alone), None))
 
 
-def auxiliaries(run: Run) -> Auxiliaries | None:
+def auxiliaries(run: RunRecord) -> Auxiliaries | None:
     """Return the merged auxiliary gradients of a run, from its log of norms and cosines.
 
     Where a method took them as one gradient a, that one is meant. Where it took every gₖ by itself, a = Σ gₖ,

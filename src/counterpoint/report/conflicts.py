@@ -7,7 +7,7 @@ import numpy as np
 
 from counterpoint.report.figures import conflict_share
 from counterpoint.report.side_by_side import Grid
-from counterpoint.runs.records import Group, Run
+from counterpoint.runs.records import Group, RunRecord
 
 _UNKNOWN = "—"
 
@@ -26,7 +26,7 @@ class Conflicts:
     hurt: dict[str, float]
 
 
-def conflicts(run: Run) -> Conflicts:
+def conflicts(run: RunRecord) -> Conflicts:
     """Return the conflicts of a run, over the steps that looked at the gradients apart.
 
     Networks that share nothing have none.

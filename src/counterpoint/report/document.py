@@ -16,7 +16,8 @@ from counterpoint.report.figures import Bar, Figure, bars
 from counterpoint.report.page import Html
 from counterpoint.runs import ablation
 from counterpoint.runs.ablation import Swept
-from counterpoint.runs.records import Group, Run, grouped, read_run
+from counterpoint.runs.folder import RunFolder
+from counterpoint.runs.records import Group, RunRecord, grouped, read_run
 from counterpoint.storage.files import new_file
 
 
@@ -197,7 +198,7 @@ def _judged(groups: Sequence[Group], baseline: str | None, metric: str | None) -
         if len(evaluated) < 2:
             continue
         kept = all(
-            (run.folder / f"evaluation-{split}.parquet").is_file()
+            RunFolder(run.folder).evaluated_units(split).is_file()
             for group in evaluated
             for run in group.runs
         )
@@ -349,15 +350,15 @@ def _run_facts(groups: Sequence[Group]) -> dict[str, dict[str, object]]:
     }
 
 
-def _manifest(run: Run) -> Mapping[str, Any]:
+def _manifest(run: RunRecord) -> Mapping[str, Any]:
     """What preparing the run's data wrote down."""
     manifest: Mapping[str, Any] = (run.facts.get("store") or {}).get("manifest", {})
     return manifest
 
 
-def _state(run: Run) -> str:
+def _state(run: RunRecord) -> str:
     facts = [
-        f"Run {run.folder.resolve().name}",
+        f"RunRecord {run.folder.resolve().name}",
         f"seed {run.seed}" if run.seed is not None else "",
         run.facts.get("status"),
     ]

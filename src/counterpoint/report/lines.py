@@ -9,7 +9,7 @@ from counterpoint.comparison.payoff import auxiliaries, target
 from counterpoint.metrics.evaluated import Evaluation
 from counterpoint.metrics.impressions import METRICS
 from counterpoint.report.figures import Figure, averaged, calibration, curves, smoothed
-from counterpoint.runs.records import Group, Run, Series
+from counterpoint.runs.records import Group, RunRecord, Series
 
 CALIBRATED = (
     "The share of positive rows against the mean probability predicted, in bins of equally many rows; on the "
@@ -67,7 +67,7 @@ def calibrations(evaluations: Mapping[str, Sequence[Evaluation]]) -> list[Figure
     ]
 
 
-def layers(run: Run) -> list[Figure]:
+def layers(run: RunRecord) -> list[Figure]:
     """One chart for each layer with the norm of every task's gradient in it (MetaBalance, Fig. 1 and 2).
 
     Where the method weighs gradients, another shows them as they were merged.

@@ -1,10 +1,11 @@
-"""The run folder: what a run was told, what it did and what it learned."""
+"""The run folder: what a run was told, did and learned; no other module knows its files by name."""
 
 import importlib.metadata
 import os
 import platform
 import tomllib
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,143 @@ _MISSING = object()
 _PACKAGES = ("counterpoint", "torch", "transformers", "accelerate", "polars", "numpy", "safetensors")
 
 
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of a run by what they are, whether they are there or not.
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe."""
+        return self.path / "recipe.toml"
+
+    @property
+    def facts(self) -> Path:
+        """What the run was given, what it cost and what it reached; a run has begun when it is there."""
+        return self.path / "run.json"
+
+    @property
+    def metrics(self) -> Path:
+        """The log of losses and validations."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def balance(self) -> Path:
+        """The log of what the tasks' gradients did to each other."""
+        return self.path / "balance.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """What training goes on from."""
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> "ModelFolder":
+        """The best model so far."""
+        return ModelFolder(self.path / "model")
+
+    @property
+    def report(self) -> Path:
+        """The page about the run."""
+        return self.path / "report.html"
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a run here."""
+        return self.facts.is_file()
+
+    def evaluation(self, split: str) -> Path:
+        """The record of an evaluation."""
+        return self.path / f"evaluation-{split}.json"
+
+    def evaluated_units(self, split: str) -> Path:
+        """The metrics of every unit of that evaluation."""
+        return self.path / f"evaluation-{split}.parquet"
+
+    def evaluations(self) -> list[Path]:
+        """The records of all evaluations that there are."""
+        return sorted(self.path.glob(self.evaluation("*").name))
+
+    def unfinished_models(self) -> list[Path]:
+        """What a process that died left of a model that it was writing."""
+        return sorted(self.path.glob(f".{self.model.path.name}.*"))
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """The files of a trained model by what they are; a workload writes those that it needs.
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    @property
+    def weights(self) -> Path:
+        """Its parameters and buffers."""
+        return self.path / "model.safetensors"
+
+    @property
+    def description(self) -> Path:
+        """What it was built for: vocabularies, sizes, what fits it."""
+        return self.path / "model.json"
+
+    @property
+    def encoder(self) -> Path:
+        """A pretrained encoder's configuration with its tokenizer."""
+        return self.path / "encoder"
+
+    @property
+    def fitted(self) -> Path:
+        """What was fitted on the training rows."""
+        return self.path / "fitted"
+
+
+@dataclass(frozen=True)
+class ComparisonFolder:
+    """The files of a comparison by what they are.
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    @property
+    def record(self) -> Path:
+        """What was found."""
+        return self.path / "comparison.json"
+
+    @property
+    def markdown(self) -> Path:
+        """Its tables as text."""
+        return self.path / "comparison.md"
+
+    @property
+    def report(self) -> Path:
+        """The page about its runs."""
+        return self.path / "report.html"
+
+    def run(self, name: str, seed: int) -> Path:
+        """The folder of one of its runs."""
+        return self.path / f"{name}-seed{seed}"
+
+
 class Run:
-    """A run folder: recipe.toml, run.json, metrics.jsonl, balance.jsonl, checkpoints/ and model/.
+    """A run that is trained or asked.
 
     Args:
         path: its folder.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.files = path, RunFolder(path)
 
     @classmethod
     def create(cls, path: Path, recipe: Recipe, store: dict[str, Any]) -> "Run":
@@ -44,10 +173,10 @@ class Run:
         run = cls(path)
         with disk_errors(path):
             path.mkdir(parents=True, exist_ok=True)
-        with new_file(path / "recipe.toml") as file:
+        with new_file(run.files.recipe) as file:
             file.write_text(to_toml(recipe), encoding="utf-8")
         write_json(
-            path / "run.json",
+            run.files.facts,
             {
                 "format": FORMAT,
                 "name": recipe.name,
@@ -87,7 +216,7 @@ class Run:
             CounterpointError: it is no run, or one of another version.
         """
         run = cls(path)
-        if not (path / "run.json").is_file():
+        if not run.files.begun:
             raise UsageError(f"{path}: not a run folder; give the folder that counterpoint train wrote.")
         version = run.facts.get("format")
         if version != FORMAT:
@@ -100,12 +229,12 @@ class Run:
     @property
     def facts(self) -> dict[str, Any]:
         """The content of ``run.json``."""
-        facts: dict[str, Any] = read_json(self.path / "run.json")
+        facts: dict[str, Any] = read_json(self.files.facts)
         return facts
 
     def note(self, **facts: Any) -> None:
         """Add facts to ``run.json``."""
-        write_json(self.path / "run.json", {**self.facts, **facts})
+        write_json(self.files.facts, {**self.facts, **facts})
 
     def finish(self, **facts: Any) -> None:
         """Note that training is done."""
@@ -119,11 +248,9 @@ class Run:
     def recipe_table(self) -> dict[str, Any]:
         """Return the resolved recipe as tables."""
         try:
-            return tomllib.loads((self.path / "recipe.toml").read_text(encoding="utf-8"))
+            return tomllib.loads(self.files.recipe.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise CounterpointError(
-                f"{self.path / 'recipe.toml'}: cannot be read ({error}); restore it."
-            ) from error
+            raise CounterpointError(f"{self.files.recipe}: cannot be read ({error}); restore it.") from error
 
     @property
     def model(self) -> Path:
@@ -132,7 +259,7 @@ class Run:
         Raises:
             CounterpointError: there is none yet.
         """
-        folder = self.path / "model"
+        folder = self.files.model.path
         if not folder.is_dir():
             raise CounterpointError(f"{self.path}: no model yet; continue the training with --resume.")
         return folder

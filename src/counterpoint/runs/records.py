@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from counterpoint.errors import CounterpointError
 from counterpoint.metrics.evaluated import Evaluated, Evaluation
+from counterpoint.runs.folder import RunFolder
 from counterpoint.storage.files import new_file, read_json, write_json
 
 Content = TypeVar("Content")
@@ -41,7 +42,7 @@ Log = Mapping[str, Mapping[str, Series]]
 
 
 @dataclass(frozen=True)
-class Run:
+class RunRecord:
     """The files of one run folder; what is missing is empty.
 
     Attributes:
@@ -80,31 +81,31 @@ class Group:
     """
 
     label: str
-    runs: Sequence[Run]
+    runs: Sequence[RunRecord]
 
-    def name_of(self, run: Run) -> str:
+    def name_of(self, run: RunRecord) -> str:
         """Return what tells one of the runs from all others of a report."""
         return self.label if len(self.runs) == 1 else f"{self.label}, seed {run.seed}"
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path) -> RunRecord:
     """Read the files of a run folder that are there.
 
     Raises:
         CounterpointError: the folder is no run folder, or one of its files is broken.
     """
-    run_file = folder / "run.json"
-    facts = _validated(run_file, _FACTS) if run_file.exists() else {}
-    recipe, settings = _read_recipe(folder / "recipe.toml")
-    run = Run(
+    files = RunFolder(folder)
+    facts = _validated(files.facts, _FACTS) if files.begun else {}
+    recipe, settings = _read_recipe(files.recipe)
+    run = RunRecord(
         folder=folder,
         name=str(facts.get("name") or settings.get("name") or folder.resolve().name),
         recipe=recipe,
         settings=settings,
         facts=facts,
-        training=read_log(folder / "metrics.jsonl"),
-        balance=read_log(folder / "balance.jsonl"),
-        evaluations=_read_evaluations(folder),
+        training=read_log(files.metrics),
+        balance=read_log(files.balance),
+        evaluations=_read_evaluations(files),
     )
     if not (run.facts or run.recipe or run.training or run.balance or run.evaluations):
         raise CounterpointError(
@@ -143,12 +144,12 @@ def write_evaluation(folder: Path, evaluated: Evaluated) -> None:
     null where a unit is not scored. It is written first: where there is a record, there
     is its table.
     """
-    split = evaluated.record["split"]
+    split, files = evaluated.record["split"], RunFolder(folder)
     table = pl.DataFrame(evaluated.per_unit)
     table = table.with_columns(pl.all().fill_nan(None)).with_row_index("unit")
-    with new_file(folder / f"evaluation-{split}.parquet") as file:
+    with new_file(files.evaluated_units(split)) as file:
         table.write_parquet(file)
-    write_json(folder / f"evaluation-{split}.json", evaluated.record)
+    write_json(files.evaluation(split), evaluated.record)
 
 
 def read_per_unit(folder: Path, split: str) -> dict[str, Float[np.ndarray, " units"]]:
@@ -157,7 +158,7 @@ def read_per_unit(folder: Path, split: str) -> dict[str, Float[np.ndarray, " uni
     Raises:
         CounterpointError: they are missing or broken.
     """
-    path = folder / f"evaluation-{split}.parquet"
+    path = RunFolder(folder).evaluated_units(split)
     try:
         table = pl.read_parquet(path, glob=False)[:, 1:]  # the first are the units' numbers
     except (OSError, pl.exceptions.PolarsError) as error:
@@ -168,14 +169,14 @@ def read_per_unit(folder: Path, split: str) -> dict[str, Float[np.ndarray, " uni
     return {column.name: column.cast(pl.Float64).fill_null(np.nan).to_numpy() for column in table}
 
 
-def grouped(runs: Sequence[Run]) -> list[Group]:
+def grouped(runs: Sequence[RunRecord]) -> list[Group]:
     """Put runs together that have one recipe but different seeds; any other run stands alone."""
-    groups: dict[str, list[Run]] = {}
+    groups: dict[str, list[RunRecord]] = {}
     for run in runs:
         training = {key: value for key, value in run.settings.get("training", {}).items() if key != "seed"}
         same = json.dumps([run.name, {**run.settings, "training": training}], sort_keys=True, default=str)
         groups.setdefault(same, []).append(run)
-    sets: list[list[Run]] = []
+    sets: list[list[RunRecord]] = []
     for members in groups.values():
         seeds = {run.seed for run in members}
         # One seed twice is no second observation, so such runs are shown singly.
@@ -217,14 +218,10 @@ def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
             yield content
 
 
-def _read_evaluations(folder: Path) -> dict[str, Evaluation]:
-    """Read every evaluation file by its split; evaluation.json itself wins over one named after the split."""
-    found = {}
-    for path in [*sorted(folder.glob("evaluation-*.json")), folder / "evaluation.json"]:
-        if path.exists():
-            evaluation = _validated(path, _EVALUATION)
-            found[evaluation.get("split", "test")] = evaluation
-    return found
+def _read_evaluations(files: RunFolder) -> dict[str, Evaluation]:
+    """Read every evaluation by its split."""
+    read = (_validated(path, _EVALUATION) for path in files.evaluations())
+    return {evaluation.get("split", "test"): evaluation for evaluation in read}
 
 
 def _validated(path: Path, kind: TypeAdapter[Content]) -> Content:

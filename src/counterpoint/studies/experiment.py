@@ -18,7 +18,7 @@ from counterpoint.report.document import write_report
 from counterpoint.report.figures import can_draw
 from counterpoint.runs import recipe as recipes
 from counterpoint.runs.ablation import Figure, Row, Sweep, Swept, read_ablation, written
-from counterpoint.runs.folder import Run, data_difference, recipe_difference
+from counterpoint.runs.folder import ComparisonFolder, Run, RunFolder, data_difference, recipe_difference
 from counterpoint.runs.recipe import Recipe
 from counterpoint.runs.records import Group, read_run
 from counterpoint.storage.files import new_file, read_json, write_json
@@ -148,7 +148,7 @@ def compare(
     for entry in plan.entries:
         stores[entry.label] = _store(resolved[entry.label, 0], data, format, on_bad_row, progress)
     places = {
-        (entry.label, seed): folder / f"{entry.folder}-seed{seed}"
+        (entry.label, seed): ComparisonFolder(folder).run(entry.folder, seed)
         for seed in range(seeds)
         for entry in plan.entries
     }
@@ -158,7 +158,7 @@ def compare(
     for number, ((label, seed), place) in enumerate(places.items(), 1):
         told = named(progress, f"{number}/{len(places)} {label}, seed {seed}")
         store = stores[label]
-        if not (place / "run.json").is_file() or not Run.open(place).done:
+        if not RunFolder(place).begun or not Run.open(place).done:
             entry = next(entry for entry in plan.entries if entry.label == label)
             api.train(
                 entry.recipe,
@@ -279,7 +279,7 @@ def _store(
 
 def _refuse_another(folder: Path, recipe: Recipe, manifest: Mapping[str, Any]) -> None:
     """Refuse a run that was made with another recipe or on other data."""
-    if not (folder / "run.json").is_file():
+    if not RunFolder(folder).begun:
         return
     run = Run.open(folder)
     theirs, ours = (tomllib.loads(recipes.to_toml(each)) for each in (Trained(run.path).recipe, recipe))
@@ -293,10 +293,10 @@ def _refuse_another(folder: Path, recipe: Recipe, manifest: Mapping[str, Any]) -
 
 def _evaluated(folder: Path, split: str, store: workload.Store) -> bool:
     """Return whether a finished run is evaluated on this store's split, impression by impression."""
-    record, table = (folder / f"evaluation-{split}.{kind}" for kind in ("json", "parquet"))
-    if not (record.is_file() and table.is_file()):
+    files = RunFolder(folder)
+    if not (files.evaluation(split).is_file() and files.evaluated_units(split).is_file()):
         return False
-    written = read_json(record)
+    written = read_json(files.evaluation(split))
     made_on = written.get("data", {})
     fingerprint = store.manifest.get("fingerprints", {}).get(split)
     same = (
@@ -324,11 +324,12 @@ def _written(
         *side_by_side.task_by_task(comparison),
     ]
     shown = [grid for grid in grids if grid is not None]
+    files = ComparisonFolder(folder)
     swept = {"sweep": plan.sweep.as_dict()} if plan.sweep else {}
-    write_json(folder / "comparison.json", {**comparison.as_dict(), **swept})
-    with new_file(folder / "comparison.md") as file:
+    write_json(files.record, {**comparison.as_dict(), **swept})
+    with new_file(files.markdown) as file:
         file.write_text(side_by_side.markdown(side_by_side.heading(comparison), shown), encoding="utf-8")
-    page = folder / "report.html" if can_draw() else None
+    page = files.report if can_draw() else None
     if page is not None:
         write_report(
             [run.folder for group in groups for run in group.runs],

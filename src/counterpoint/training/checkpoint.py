@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from counterpoint.errors import CounterpointError
+from counterpoint.runs.folder import ModelFolder
 from counterpoint.storage.files import new_folder, read_json, write_json
 
 FORMAT = 2  # what the loop, optimizers and balancers keep; one more whenever an older one would not fit
@@ -54,7 +55,7 @@ def save_checkpoint(
         "balancer": _take_out(dict(balancer), "balancer", tensors),
     }
     with new_folder(target) as place:
-        save_weights(model, place / "model.safetensors")
+        save_weights(model, ModelFolder(place).weights)
         save_file(tensors, place / "state.safetensors")
         write_json(place / "state.json", plain)
     for other in folder.iterdir():
@@ -87,7 +88,7 @@ def load_checkpoint(
         raise CounterpointError(
             f"{place}: written by another version of Counterpoint; remove {folder.parent} and train again."
         )
-    load_weights(model, place / "model.safetensors")
+    load_weights(model, ModelFolder(place).weights)
     moments = _put_back(plain["optimizer"], tensors)
     optimizer.load_state_dict(
         {

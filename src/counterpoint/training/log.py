@@ -45,10 +45,8 @@ class TrainingLog:
         self._summed: dict[str, float] = dict(state.get("summed", {}))
         self._summed_steps: dict[str, float] = dict(state.get("summed_steps", {}))
         sizes = state.get("log_sizes", {})
-        self._logs = {
-            name: JsonLog(run.path / f"{name}.jsonl", sizes.get(name, 0))
-            for name in (("metrics", "balance") if writes else ())
-        }
+        files = {"metrics": run.files.metrics, "balance": run.files.balance} if writes else {}
+        self._logs = {name: JsonLog(file, sizes.get(name, 0)) for name, file in files.items()}
         self._durations: list[float] = []
         self.pause()
 

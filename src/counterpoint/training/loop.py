@@ -166,7 +166,7 @@ class _Loop:
 
     def go(self, progress: Progress) -> Fitted:
         """Take all steps that are left."""
-        restored = load_checkpoint(self.run.path / "checkpoints", self.model, self.optimizer)
+        restored = load_checkpoint(self.run.files.checkpoints, self.model, self.optimizer)
         of_log: dict[str, dict[str, Any]] = {}
         if restored is not None:
             known = {each.name for each in fields(_State)}
@@ -177,7 +177,9 @@ class _Loop:
         self.started = time.monotonic() - self.state.seconds
         writes = self.accelerator.is_main_process
         if writes:
-            for leftover in self.run.path.glob(".model.*"):  # of a process that died while it wrote the model
+            for (
+                leftover
+            ) in self.run.files.unfinished_models():  # of a process that died while it wrote the model
                 shutil.rmtree(leftover)
         with closing(
             TrainingLog(
@@ -285,7 +287,7 @@ class _Loop:
             state.best, state.best_step = (None if math.isnan(value) else value), state.step
             state.without_progress = 0
             if self.accelerator.is_main_process:
-                with new_folder(self.run.path / "model") as folder:
+                with new_folder(self.run.files.model.path) as folder:
                     self.save(folder)
         else:
             state.without_progress += 1
@@ -302,7 +304,7 @@ class _Loop:
         """Write a checkpoint from the first process."""
         self.state.seconds = time.monotonic() - self.started
         if self.accelerator.is_main_process:
-            folder, state = self.run.path / "checkpoints", {**vars(self.state), **self.log.state()}
+            folder, state = self.run.files.checkpoints, {**vars(self.state), **self.log.state()}
             save_checkpoint(folder, self.model, self.optimizer, self.balancer.state_dict(), state)
         self.accelerator.wait_for_everyone()
 
