@@ -107,7 +107,7 @@ def test_a_top_of_nothing_is_refused(store, model, top):
         lambda: recommender.recommend("anna", top=top),
         lambda: list(recommender.recommend_all(top=top)),
     ):
-        with pytest.raises(UsageError, match=f"--top is {top}; ask for at least 1 item"):
+        with pytest.raises(UsageError, match=f"top: {top} is too few; ask for at least 1 item"):
             ask()
 
 

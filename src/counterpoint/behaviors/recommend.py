@@ -14,7 +14,7 @@ from counterpoint.behaviors.model import BehaviorsNetwork
 from counterpoint.behaviors.ranking import NetworkScorer, scorer_of, top_items
 from counterpoint.behaviors.recipe import BehaviorsRecipe
 from counterpoint.capabilities import Question
-from counterpoint.errors import UsageError, nearest
+from counterpoint.errors import ArgumentError, UsageError, nearest
 from counterpoint.progress import Progress, silent
 
 _USERS = 1_024  # in a block of `recommend_all`
@@ -131,7 +131,7 @@ class BehaviorsRecommender:
 
 def _require(top: int) -> None:
     if top < 1:
-        raise UsageError(f"--top is {top}; ask for at least 1 item.")
+        raise ArgumentError("top", f"{top} is too few; ask for at least 1 item")
 
 
 def _probability(logits: Float[np.ndarray, " items"]) -> Float[np.ndarray, " items"]:

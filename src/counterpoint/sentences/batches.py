@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from counterpoint.encoders.tokens import Frame, Texts
+from counterpoint.errors import CounterpointError
 from counterpoint.sentences.data.store import Rows, Store
 from counterpoint.sentences.recipe import Order, SentencesRecipe
 from counterpoint.storage.keys import key
@@ -104,6 +105,9 @@ class TrainingBatches:
 
     Attributes:
         examples: rows in an epoch, where it does not depend on draws; else in a pass over all tasks.
+
+    Raises:
+        CounterpointError: all training rows of a task have one answer.
     """
 
     def __init__(self, store: Store, recipe: SentencesRecipe) -> None:
@@ -111,7 +115,7 @@ class TrainingBatches:
         self._size, self._seed = recipe.training.batch_size, recipe.training.seed
         self._order: Order = recipe.sampling.order
         self._tasks = recipe.trained
-        self._rows = [_drawn(store.rows(task, "train"), task, recipe) for task in self._tasks]
+        self._rows = [_drawn(_learnable(store, task), task, recipe) for task in self._tasks]
         self._passes = [-(-len(rows) // self._size) for rows in self._rows]
         self._drawn = lru_cache(maxsize=1)(self._draw)
         self._shuffled = lru_cache(maxsize=len(self._tasks))(self._shuffle)
@@ -176,6 +180,17 @@ class TrainingBatches:
         # Seeds of fewer numbers end in zeros: the last number tells these draws from those of an epoch.
         draw = np.random.default_rng((self._seed, epoch, task, begun + 1))
         return draw.permutation(len(self._rows[task]))
+
+
+def _learnable(store: Store, task: str) -> Rows:
+    """Return the training rows of a task, unless all of them have one answer."""
+    rows = store.rows(task, "train")
+    if len(np.unique(rows.labels)) == 1:
+        raise CounterpointError(
+            f"{store.path}: the task {task!r} has the answer {rows.labels[0]:g} in all training rows, from "
+            "which nothing can be learned; bring rows with others, or leave it out of tasks."
+        )
+    return rows
 
 
 def _drawn(rows: Rows, task: str, recipe: SentencesRecipe) -> Rows:
