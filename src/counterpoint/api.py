@@ -277,7 +277,7 @@ def recommend(
     """
     trained = Trained(run)
     trained.recommends.require(question)
-    return trained.recommender(data, progress).answers(question, top=top)
+    return trained.recommender(data, progress).answers(question, top=top, progress=progress)
 
 
 def recommend_all(

@@ -83,7 +83,9 @@ class Question:
 class Recommender(Protocol):
     """What answers a `Question`; each has a ``recommend`` of its own too, with the arguments it takes."""
 
-    def answers(self, question: Question, *, top: int) -> "Sequence[DataclassInstance]":
+    def answers(
+        self, question: Question, *, top: int, progress: Progress = silent
+    ) -> "Sequence[DataclassInstance]":
         """Return dataclasses, best first, each of which says itself as a line for people."""
         ...
 

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from counterpoint.api import read_recipe
+from counterpoint.capabilities import Question
 from counterpoint.encoders.loading import load_tokenizer
 from counterpoint.errors import UsageError
+from counterpoint.news import recommend
 from counterpoint.news.models.building import fresh
 from counterpoint.news.recommend import NewsRecommender
 from counterpoint.news.scoring import (
@@ -230,6 +232,22 @@ def test_only_the_most_recent_clicks_count_and_none_is_recommended_again(made, s
     assert {reason.article for one in told for reason in one.because} <= set(history[-6:])
     with_new = recommender.recommend(history, articles=NEW, top=999)
     assert {one.article for one in with_new} == {one.article for one in told} | NEW.keys()
+
+
+def test_encoding_the_articles_is_told_and_blocks_change_no_score(made, store, monkeypatch):
+    recommender, _, _ = made("mtrec")
+    live = ids(store, store.shown_on_last_day())
+    whole = recommender.recommend(live[:3], top=999)
+    monkeypatch.setattr(recommend, "_ARTICLES", 7)
+    told = []
+    blocks = recommender.answers(
+        Question(history=live[:3]), top=999, progress=lambda *said: told.append(said)
+    )
+    assert [(one.article, pytest.approx(one.score, rel=1e-4)) for one in blocks] == [
+        (one.article, one.score) for one in whole
+    ]
+    assert told[0] == ("encoding articles", 7, len(live))
+    assert told[-1] == ("encoding articles", len(live), len(live))
 
 
 def test_a_candidate_named_twice_is_ranked_once(made, store):

@@ -109,8 +109,8 @@ class BehaviorsRecommender:
             )
             progress("recommending to users", start + len(block), users)
 
-    def answers(self, question: Question, *, top: int) -> list[Recommendation]:
-        """Return what `recommend` says to a question that names a user."""
+    def answers(self, question: Question, *, top: int, progress: Progress = silent) -> list[Recommendation]:
+        """Return what `recommend` says to a question that names a user; one user is quick."""
         assert question.user is not None
         return self.recommend(question.user, top=top)
 

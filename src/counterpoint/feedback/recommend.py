@@ -126,8 +126,8 @@ class FeedbackRecommender:
             yield pl.concat(tables)
             progress("recommending to users", start + len(block), len(users))
 
-    def answers(self, question: Question, *, top: int) -> list[Recommendation]:
-        """Return what `recommend` says to a question that names a user."""
+    def answers(self, question: Question, *, top: int, progress: Progress = silent) -> list[Recommendation]:
+        """Return what `recommend` says to a question that names a user; one user is quick."""
         assert question.user is not None
         return self.recommend(question.user, top=top, by=question.by)
 

@@ -19,6 +19,7 @@ from counterpoint.news.scoring import context_of, encode_articles, features_of, 
 from counterpoint.progress import Progress, silent
 
 _REASONS = 3
+_ARTICLES = 256  # encoded at once
 _CELLS = 1 << 22  # readers × articles scored at once
 
 
@@ -88,6 +89,7 @@ class NewsRecommender:
         *,
         articles: Mapping[str, str] | None = None,
         top: int = 10,
+        progress: Progress = silent,
     ) -> list[Recommendation]:
         """Return the ``top`` candidates for a reader, best first.
 
@@ -98,6 +100,7 @@ class NewsRecommender:
                 without those in the history.
             articles: titles of articles that the store does not have, by id.
             top: how many to return.
+            progress: told how many articles are encoded.
 
         Raises:
             UsageError: an id that neither the store nor ``articles`` has, or nothing to rank.
@@ -114,7 +117,11 @@ class NewsRecommender:
         titles = [self._title(article, extra) for article in ids]
         with torch.inference_mode():
             packs, place = self._features(ids, extra)
-            encoded = [self._model.articles(pack).articles for pack in packs]
+            encoded, done = [], 0
+            for pack in packs:
+                encoded.append(self._model.articles(pack).articles)
+                done += len(pack)
+                progress("encoding articles", done, sum(map(len, packs)))
             vectors = self._model.score.articles(torch.cat(encoded))
             known = self._model.known(vectors, packs)
             device = vectors.device
@@ -193,9 +200,15 @@ class NewsRecommender:
             )
             progress("recommending", min(start + block, len(last)), len(last))
 
-    def answers(self, question: Question, *, top: int) -> list[Recommendation]:
+    def answers(self, question: Question, *, top: int, progress: Progress = silent) -> list[Recommendation]:
         """Return what `recommend` says to a question."""
-        return self.recommend(question.history or (), question.candidates, articles=question.article, top=top)
+        return self.recommend(
+            question.history or (),
+            question.candidates,
+            articles=question.article,
+            top=top,
+            progress=progress,
+        )
 
     def answers_for_all(self, question: Question, *, top: int, progress: Progress) -> Iterator[pl.DataFrame]:
         """Yield what `recommend_all` says."""
@@ -236,7 +249,8 @@ class NewsRecommender:
         new = [article for article in dict.fromkeys(ids) if article in extra]
         rows = np.array([self._store.article_rows[article] for article in known], dtype=np.int64)
         order = np.argsort(self._reader.lengths()[rows], kind="stable") if len(rows) else rows
-        packs = [self._reader.read(rows[order])] if known else []
+        blocks = [rows[order][start : start + _ARTICLES] for start in range(0, len(rows), _ARTICLES)]
+        packs = [self._reader.read(block) for block in blocks]
         places = {known[place]: number for number, place in enumerate(order.tolist())}
         if new:
             pack, order = self._reader.of_titles([extra[article] for article in new], self._tokenizer)

@@ -69,16 +69,6 @@ def write_submission(
     return Submission(out, split, len(rows), "impressions", totals.means())
 
 
-def read_submission(path: Path) -> Iterator[tuple[str, Int[np.ndarray, " candidates"]]]:
-    """Yield the id and the ranks of each impression of a submission.
-
-    Raises:
-        CounterpointError: a line is malformed, or its ranks are no permutation.
-    """
-    for ids, ranked, lengths in _read_blocks(path, _name_in(path)):
-        yield from zip(ids, np.split(ranked, np.cumsum(lengths)[:-1]), strict=True)
-
-
 def _ranks(
     model: Recommender,
     recipe: NewsRecipe,
@@ -178,21 +168,6 @@ def _parsed(place: str, first: int, lines: list[bytes]) -> _Block:
             f"{lengths[impression]}; write the submission again."
         )
     return fields["1"].to_list(), ranked, lengths
-
-
-def _name_in(path: Path) -> str:
-    """Return the name of the text file in a submission's zip."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            held = archive.namelist()
-    except zipfile.BadZipFile:
-        held = []
-    known = [name for name in dict.fromkeys((*_NAMES.values(), _OTHERS)) if name in held]
-    if not known:
-        raise CounterpointError(
-            f"{path}: no zip with {' or '.join(_NAMES.values())} inside; write the submission again."
-        )
-    return known[0]
 
 
 class _Totals:

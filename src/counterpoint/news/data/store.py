@@ -150,7 +150,14 @@ class Store:
         Raises:
             CounterpointError: no article has such a text.
         """
-        return gather(self._array(f"{self._field(field)}_tokens"), self._array(f"{field}_offsets"), articles)
+        if not self.has_text(field):
+            source = ", ".join(self.manifest["source"]["files"])
+            known = " and ".join(self.manifest["texts"]) or "ids"
+            raise CounterpointError(
+                f"{self.path}: no article of {source} has the text {field!r}, only {known}; leave it out of "
+                "the recipe, or add it there and prepare the data again."
+            )
+        return gather(self._array(f"{field}_tokens"), self._array(f"{field}_offsets"), articles)
 
     def entity_lists(
         self, articles: Int[np.ndarray, " lists"]
@@ -284,17 +291,6 @@ class Store:
         """Return the entities by the store's own numbers."""
         names: list[str] = read_table(self.path, "entities", ["entity"])["entity"].to_list()
         return names
-
-    def _field(self, field: str) -> str:
-        """Return the name of a text field that some article has."""
-        if not self.has_text(field):
-            source = ", ".join(self.manifest["source"]["files"])
-            known = " and ".join(self.manifest["texts"]) or "ids"
-            raise CounterpointError(
-                f"{self.path}: no article of {source} has the text {field!r}, only {known}; leave it out of "
-                "the recipe, or add it there and prepare the data again."
-            )
-        return field
 
     def _array(self, name: str) -> Shaped[np.ndarray, " values"]:
         array = self._arrays.get(name)
