@@ -12,7 +12,7 @@ from counterpoint.comparison.payoff import auxiliaries
 from counterpoint.comparison.significance import paired_bootstrap
 from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.metrics.evaluated import Evaluated
-from counterpoint.report import side_by_side
+from counterpoint.report import grids, side_by_side
 from counterpoint.report.document import write_report
 from counterpoint.runs.records import grouped, read_run, write_evaluation
 from counterpoint.storage.files import read_json, write_json
@@ -177,9 +177,7 @@ def test_markdown_marks_what_does_not_beat_a_floor(tmp_path, aucs):
         evaluated(tmp_path / name, name, 0, np.full(20, auc)) for name, auc in (("good", 0.7), ("bad", 0.6))
     ]
     found = compare_groups(grouped([read_run(run) for run in runs]))
-    lines = side_by_side.markdown(
-        "T", [side_by_side.results(found), side_by_side.differences(found)]
-    ).splitlines()
+    lines = grids.markdown("T", [side_by_side.results(found), side_by_side.differences(found)]).splitlines()
     assert lines[0] == "# T"
     assert "|  | auc | mrr | category/accuracy | ndcg@5 | ndcg@10 |" in lines
     assert any(line.startswith("| good | 0.7000 | 0.3500 |") for line in lines)

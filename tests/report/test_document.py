@@ -6,7 +6,8 @@ import pytest
 
 from counterpoint.comparison.standing import standing
 from counterpoint.errors import CounterpointError, UsageError
-from counterpoint.report.document import results_table, write_report
+from counterpoint.report.document import write_report
+from counterpoint.report.tables import results_table
 from counterpoint.runs.ablation import Figure
 from run_folders import evaluation, write_run
 

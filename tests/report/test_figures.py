@@ -6,19 +6,10 @@ import pytest
 
 from counterpoint.errors import CounterpointError
 from counterpoint.report import page
-from counterpoint.report.figures import (
-    POINTS,
-    Bar,
-    Point,
-    bars,
-    can_draw,
-    conflict_share,
-    conflicts,
-    curves,
-    smoothed,
-    sweep,
-    thinned,
-)
+from counterpoint.report.drawing import can_draw
+from counterpoint.report.figures import POINTS, conflicts, curves
+from counterpoint.report.outcomes import Bar, Point, bars, sweep
+from counterpoint.report.series import conflict_share, smoothed, thinned
 from counterpoint.runs.records import Series
 
 

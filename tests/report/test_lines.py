@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from counterpoint.report import lines
-from counterpoint.report.figures import averaged
 from counterpoint.report.lines import by_layer
+from counterpoint.report.series import averaged
 from counterpoint.runs.records import Group, RunRecord, Series
 
 

@@ -10,9 +10,9 @@ from counterpoint.comparison.judgement import compare_groups
 from counterpoint.comparison.standing import standing
 from counterpoint.metrics.evaluated import Evaluated, by_task, floor_warnings, overall
 from counterpoint.report import lines, side_by_side
-from counterpoint.report.conflicts import conflicts, hurt_grid, pair_grid
 from counterpoint.report.document import write_report
 from counterpoint.report.figures import calibration
+from counterpoint.report.gradients import conflicts, hurt_grid, pair_grid
 from counterpoint.report.tables import terminal_table
 from counterpoint.runs.records import grouped, read_run, write_evaluation
 from counterpoint.storage.files import read_json, write_json

@@ -50,8 +50,8 @@ def compare(
 
     from counterpoint.comparison.standing import metric_names
     from counterpoint.metrics.evaluated import overall
-    from counterpoint.report import side_by_side
-    from counterpoint.report.figures import MISSING
+    from counterpoint.report import grids, side_by_side
+    from counterpoint.report.drawing import MISSING
     from counterpoint.report.tables import terminal_table
     from counterpoint.runs.folder import ComparisonFolder
     from counterpoint.studies.experiment import compare as run
@@ -82,7 +82,7 @@ def compare(
     # A table of many columns does not fit into a terminal; it stands in the report.
     for grid in (each for each in others if len(each.header) <= 6):
         console.print()
-        console.print(side_by_side.terminal(grid))
+        console.print(grids.terminal(grid))
     files = ComparisonFolder(found.folder)
     show.say(f"written: {files.record}, {files.markdown.name} and {found.page or 'no report'}")
     if found.page is None:

@@ -1,98 +1,17 @@
 """The charts of a report, as SVG that needs no script and follows the page's light or dark scheme."""
 
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
-from counterpoint.errors import CounterpointError
+from counterpoint.report.drawing import COLORS, Figure, altair, color, dash, svg
+from counterpoint.report.series import conflict_share, smoothed, thinned
 from counterpoint.runs.records import Series
 
 POINTS = 1500  # drawn in one chart: more cannot be told apart and only weigh the page down
-MISSING = "The charts of a report need two more packages: pip install 'counterpoint[report]'."
-_PACKAGES = ("altair", "vl_convert")
-COLORS = 8  # --c0 … --c7, which the page defines for both schemes
-_DASHES = ([1, 0], [5, 3], [1.5, 2.5])  # of the first eight lines, of the next eight, and so on
 _CROWD = 4  # lines above which the values behind a moving mean only blur the chart
 _MANY = 6  # lines above which a chart takes the page's whole width
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A chart and what stands around it.
-
-    Attributes:
-        title: one line above the chart.
-        svg: the chart.
-        legend: the names of the series, in the order of the colours; empty for a single one.
-        wide: whether the chart takes the page's whole width.
-    """
-
-    title: str
-    svg: str
-    legend: Sequence[str] = ()
-    wide: bool = False
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A value with its 95 % interval, where that is known."""
-
-    name: str
-    value: float
-    limits: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True)
-class Point:
-    """What came out at a value of something swept, with its 95 % interval, where that is known."""
-
-    at: float | str
-    value: float
-    limits: tuple[float, float] | None = None
-
-
-def can_draw() -> bool:
-    """Return whether the packages that draw are installed."""
-    return all(find_spec(package) is not None for package in _PACKAGES)
-
-
-def thinned(series: Series, points: int) -> Series:
-    """Return at most ``points`` evenly spaced points, the first and the last among them."""
-    if len(series.steps) <= points:
-        return series
-    kept = np.linspace(0, len(series.steps) - 1, max(2, points)).round().astype(np.int64)
-    return Series(series.steps[kept], series.values[kept])
-
-
-def smoothed(series: Series, share: float = 0.05) -> Series:
-    """Return the centred moving mean over ``share`` of the points; at both ends, over those there are."""
-    count = len(series.values)
-    reach = int(count * share / 2)
-    places = np.arange(count)
-    first, last = np.maximum(places - reach, 0), np.minimum(places + reach, count - 1) + 1
-    total = np.concatenate([[0.0], np.cumsum(series.values)])
-    return Series(series.steps, (total[last] - total[first]) / (last - first))
-
-
-def averaged(several: Sequence[Series]) -> Series | None:
-    """Return the mean of several series at the steps that all of them have; nothing where there are none."""
-    steps = several[0].steps
-    for series in several[1:]:
-        steps = np.intersect1d(steps, series.steps)
-    if not len(steps):
-        return None
-    values = [series.values[np.searchsorted(series.steps, steps)] for series in several]
-    return Series(steps, np.mean(values, axis=0))
-
-
-def conflict_share(cosines: Float[np.ndarray, " steps"]) -> float:
-    """Return the share of steps whose gradients conflict: a negative cosine."""
-    return float((cosines < 0).mean())
 
 
 def curves(
@@ -117,7 +36,7 @@ def curves(
     Raises:
         CounterpointError: the packages that draw are not installed.
     """
-    alt = _altair()
+    alt = altair()
     names = list(dict.fromkeys(name for name, _ in lines))
     behind = noisy and len(lines) <= _CROWD
     budget = POINTS // (len(lines) * (2 if behind else 1))
@@ -143,11 +62,11 @@ def curves(
             scale=alt.Scale(type=kind, zero=percent),
             axis=alt.Axis(**ticks, format="~%" if percent else "~g"),
         ),
-        "color": _color(alt, "name:N", list(range(len(names)))),
+        "color": color(alt, "name:N", list(range(len(names)))),
         "detail": "line:N",
     }
     if len(names) > COLORS:
-        encoding["strokeDash"] = _dash(alt, "name:N", list(range(len(names))))
+        encoding["strokeDash"] = dash(alt, "name:N", list(range(len(names))))
     few = max(len(series.steps) for _, series in lines) <= 40
     line = alt.Chart(values(noisy)).mark_line(
         aria=False, strokeWidth=1.8, point={"size": 24} if few else False
@@ -162,106 +81,7 @@ def curves(
         )
     wide = len(names) > _MANY
     size = {"width": 720, "height": 340} if wide else {}
-    return Figure(title, _svg(alt, chart, **size), names if len(names) > 1 else (), wide)
-
-
-def sweep(title: str, points: Sequence[Point], *, key: str) -> Figure:
-    """Draw what came out against the values of a key, joined, with their intervals.
-
-    Numbers stand on an axis of numbers, a logarithmic one where they reach over two powers of ten or more;
-    any other values are categories, in the order given.
-
-    Args:
-        title: what is drawn.
-        points: in the order of the sweep.
-        key: what was swept.
-
-    Raises:
-        CounterpointError: the packages that draw are not installed.
-    """
-    alt = _altair()
-    places = [point.at for point in points if not isinstance(point.at, str)]
-    numeric = len(places) == len(points)
-    if numeric:
-        kind = "log" if min(places) > 0 and max(places) >= 100 * min(places) else "linear"
-        scale = alt.Scale(type=kind, zero=False, nice=False, padding=10)
-        axis = alt.Axis(values=sorted(set(places)), format="~g", labelOverlap=True)
-        x = alt.X("at:Q", title=key, scale=scale, axis=axis)
-    else:
-        x = alt.X("at:N", title=key, sort=None, axis=alt.Axis(labelAngle=0, labelLimit=120))
-    limits = [point.limits or (point.value, point.value) for point in points]
-    rows = [
-        {"at": point.at if numeric else str(point.at), "value": point.value, "low": low, "high": high}
-        for point, (low, high) in zip(points, limits, strict=True)
-    ]
-    y = {"title": None, "scale": alt.Scale(zero=False), "axis": alt.Axis(tickCount=5, format="~g")}
-    chart = alt.Chart(alt.Data(values=rows)).encode(x=x)
-    drawn = alt.layer(
-        chart.mark_rule(aria=False, strokeWidth=2, color="var(--c0)", opacity=0.55).encode(
-            y=alt.Y("low:Q", **y), y2="high:Q"
-        ),
-        chart.mark_line(
-            aria=False,
-            strokeWidth=1.8,
-            color="var(--c0)",
-            point={"size": 36, "color": "var(--c0)", "aria": False},
-        ).encode(y=alt.Y("value:Q", **y)),
-    )
-    return Figure(title, _svg(alt, drawn))
-
-
-def bars(title: str, values: Sequence[Bar], lines: Mapping[str, float], *, base: float = 0.0) -> Figure:
-    """Draw a horizontal bar for each value, its interval over it, and vertical lines to be beaten.
-
-    Args:
-        title: what is drawn.
-        values: the bars, from above.
-        lines: by name.
-        base: where the bars begin: what chance reaches, so that their length is what was gained over it.
-
-    Raises:
-        CounterpointError: the packages that draw are not installed.
-    """
-    alt = _altair()
-    limits = [bar.limits or (bar.value, bar.value) for bar in values]
-    rows = [
-        {
-            "row": row,
-            "value": bar.value,
-            "base": base,
-            "low": low,
-            "high": high,
-            "text": f"{bar.name}  {bar.value:.4f}",
-        }
-        for row, (bar, (low, high)) in enumerate(zip(values, limits, strict=True))
-    ]
-    known = [
-        base,
-        *lines.values(),
-        *(bar.value for bar in values),
-        *(limit for pair in limits for limit in pair),
-    ]
-    reach = alt.Scale(domain=[min(known), max(known) + 0.04 * (max(known) - min(known))], nice=False)
-    x = {"scale": reach, "title": None, "axis": alt.Axis(tickCount=4, format="~g")}
-    y = alt.Y("row:O", axis=None, scale=alt.Scale(paddingInner=0, paddingOuter=0.1))
-    chart = alt.Chart(alt.Data(values=rows)).encode(y=y)
-    names = ["mean and 95 % interval", *lines]
-    rules = [{"x": value, "name": number} for number, value in enumerate(lines.values(), 1)]
-    drawn = alt.layer(
-        chart.mark_bar(aria=False, height=9, yOffset=7, opacity=0.75, color="var(--c0)").encode(
-            x=alt.X("base:Q", **x), x2="value:Q"
-        ),
-        chart.mark_rule(aria=False, yOffset=7, strokeWidth=1.6, color="currentColor").encode(
-            x=alt.X("low:Q", **x), x2="high:Q"
-        ),
-        alt.Chart(alt.Data(values=rules))
-        .mark_rule(aria=False, strokeDash=[3, 3], strokeWidth=1.4)
-        .encode(x=alt.X("x:Q", **x), color=_color(alt, "name:N", list(range(len(names))))),
-        chart.mark_text(aria=False, align="left", dx=2, dy=-6, fontSize=11, color="currentColor").encode(
-            x=alt.value(0), text="text:N"
-        ),
-    )
-    return Figure(title, _svg(alt, drawn, height=34 * len(rows) + 30), names)
+    return Figure(title, svg(alt, chart, **size), names if len(names) > 1 else (), wide)
 
 
 def calibration(title: str, curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
@@ -274,7 +94,7 @@ def calibration(title: str, curves: Mapping[str, Mapping[str, Sequence[float]]])
     Raises:
         CounterpointError: the packages that draw are not installed.
     """
-    alt = _altair()
+    alt = altair()
     rows = [
         {"predicted": predicted, "observed": observed, "name": number}
         for number, curve in enumerate(curves.values())
@@ -294,9 +114,9 @@ def calibration(title: str, curves: Mapping[str, Mapping[str, Sequence[float]]])
         "y": alt.Y("observed:Q", title=None, scale=scale, axis=axis),
     }
     drawn = agreed.encode(**places) + line.encode(
-        **places, color=_color(alt, "name:N", list(range(len(curves))))
+        **places, color=color(alt, "name:N", list(range(len(curves))))
     )
-    return Figure(title, _svg(alt, drawn), list(curves) if len(curves) > 1 else ())
+    return Figure(title, svg(alt, drawn), list(curves) if len(curves) > 1 else ())
 
 
 def conflicts(title: str, cosines: Series) -> Figure:
@@ -305,7 +125,7 @@ def conflicts(title: str, cosines: Series) -> Figure:
     Raises:
         CounterpointError: the packages that draw are not installed.
     """
-    alt = _altair()
+    alt = altair()
     drawn = thinned(cosines, POINTS)
     reach = max(0.05, 1.05 * float(np.abs(drawn.values).max()))
     rows = [
@@ -323,21 +143,12 @@ def conflicts(title: str, cosines: Series) -> Figure:
                 scale=alt.Scale(domain=[-reach, reach]),
                 axis=alt.Axis(tickCount=5, format="~g"),
             ),
-            color=_color(alt, "conflict:N", [0, 1]),
+            color=color(alt, "conflict:N", [0, 1]),
         )
     )
     zero = alt.Chart(alt.Data(values=[{"y": 0}])).mark_rule(color="currentColor").encode(y="y:Q")
     title = f"{title}: in conflict at {conflict_share(cosines.values):.1%} of the steps"
-    return Figure(title, _svg(alt, zero + points))
-
-
-def _altair() -> Any:
-    try:
-        import altair
-        import vl_convert  # noqa: F401  # altair finds it by itself, but late and with advice of its own
-    except ImportError:
-        raise CounterpointError(MISSING) from None
-    return altair
+    return Figure(title, svg(alt, zero + points))
 
 
 def _steps(alt: Any) -> Any:
@@ -352,38 +163,3 @@ def _powers(lines: Sequence[Series]) -> list[float]:
     low, high = np.floor(np.log10(positive.min())), np.ceil(np.log10(positive.max()))
     factors = (1.0, 2.0, 5.0) if high - low <= 2 else (1.0,)
     return [factor * 10.0**power for power in np.arange(low, high + 1).tolist() for factor in factors]
-
-
-def _color(alt: Any, field: str, values: Sequence[int]) -> Any:
-    colors = [f"var(--c{value % COLORS})" for value in values]
-    return alt.Color(field, scale=alt.Scale(domain=list(values), range=colors), legend=None)
-
-
-def _dash(alt: Any, field: str, values: Sequence[int]) -> Any:
-    dashes = [_DASHES[value // COLORS % len(_DASHES)] for value in values]
-    return alt.StrokeDash(field, scale=alt.Scale(domain=list(values), range=dashes), legend=None)
-
-
-def _svg(alt: Any, chart: Any, height: int = 210, width: int = 340) -> str:
-    styled = chart.properties(
-        width=width, height=height, autosize=alt.AutoSizeParams(type="fit", contains="padding")
-    ).configure(
-        background="transparent",
-        padding=4,
-        view=alt.ViewConfig(stroke=None),
-        axis=alt.AxisConfig(
-            domain=False,
-            ticks=False,
-            labelPadding=6,
-            labelFontSize=11,
-            titleFontSize=11,
-            titleFontWeight="normal",
-            labelColor="currentColor",
-            titleColor="currentColor",
-            gridColor="currentColor",
-            gridOpacity=0.14,
-        ),
-    )
-    written = io.StringIO()
-    styled.save(written, format="svg")
-    return written.getvalue()

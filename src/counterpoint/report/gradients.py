@@ -1,12 +1,17 @@
 """How the gradients of the tasks got on, as sections of the report."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from counterpoint.report import lines, page, side_by_side
-from counterpoint.report.conflicts import hurt_grid, pair_grid
-from counterpoint.report.figures import Figure, conflicts, curves, smoothed
+import numpy as np
+
+from counterpoint.report import figures, grids, lines, page
+from counterpoint.report.drawing import Figure
+from counterpoint.report.figures import curves
+from counterpoint.report.grids import Grid
 from counterpoint.report.page import Html
-from counterpoint.runs.records import Group
+from counterpoint.report.series import conflict_share, smoothed
+from counterpoint.runs.records import Group, RunRecord
 
 _PAIRS = 6  # cosine charts of one run: with eight tasks there are 28 pairs
 
@@ -14,9 +19,9 @@ _PAIRS = 6  # cosine charts of one run: with eight tasks there are 28 pairs
 def sections(groups: Sequence[Group]) -> Iterator[Html]:
     """Yield charts and tables of norms, weights and conflicts, over all the trunk and by layer."""
     yield _balance(groups)
-    yield side_by_side.section(hurt_grid(groups))
+    yield grids.section(hurt_grid(groups))
     for group in groups:
-        yield side_by_side.section(pair_grid(group))
+        yield grids.section(pair_grid(group))
     yield _layers(groups)
 
 
@@ -28,7 +33,7 @@ def _balance(groups: Sequence[Group]) -> Html:
         prefix = f"{group.name_of(run)}: " if len(groups) > 1 else ""
         cosines = run.balance.get("cosines", {})
         drawn += [
-            conflicts(f"{prefix}{pair.replace('|', ' and ')}", cosines[pair])
+            figures.conflicts(f"{prefix}{pair.replace('|', ' and ')}", cosines[pair])
             for pair in _telling_pairs(list(cosines))
         ]
         for field, title in (("norms", "gradient norms"), ("weights", "weights of the gradients")):
@@ -73,3 +78,81 @@ def _layers(groups: Sequence[Group]) -> Html:
 def _telling_pairs(pairs: Sequence[str]) -> Sequence[str]:
     """The target against all auxiliaries merged, where it was recorded; otherwise the first pairs."""
     return [pair for pair in pairs if "+" in pair] or pairs[:_PAIRS]
+
+
+_UNKNOWN = "—"
+
+
+@dataclass(frozen=True)
+class Conflicts:
+    """What the log of a run tells of single tasks; of those that were merged before, nothing is known.
+
+    Attributes:
+        pairs: of each pair of tasks, the share of the steps at which their gradients had a negative cosine.
+        hurt: of each task, the share of the steps at which the merged gradient had a negative inner product
+            with the task's own, so that a small step along it raises the task's loss.
+    """
+
+    pairs: dict[tuple[str, str], float]
+    hurt: dict[str, float]
+
+
+def conflicts(run: RunRecord) -> Conflicts:
+    """Return the conflicts of a run, over the steps that looked at the gradients apart.
+
+    Networks that share nothing have none.
+    """
+    if run.facts.get("separate"):
+        return Conflicts({}, {})
+    pairs = {}
+    for name, series in run.balance.get("cosines", {}).items():
+        first, _, second = name.partition("|")
+        if "+" not in name:
+            pairs[first, second] = conflict_share(series.values)
+    hurt = {
+        task: float((series.values < 0).mean())
+        for task, series in run.balance.get("effects", {}).items()
+        if "+" not in task
+    }
+    return Conflicts(pairs, hurt)
+
+
+def hurt_grid(groups: Sequence[Group]) -> Grid | None:
+    """Return how often each recipe's merged update hurt a task, mean over its seeds; nothing for one task."""
+    found = {group.label: [conflicts(run).hurt for run in group.runs] for group in groups}
+    tasks = list(dict.fromkeys(task for seeds in found.values() for hurt in seeds for task in hurt))
+    if len(tasks) < 2:
+        return None
+    rows = [
+        (label, [_share([hurt[task] for hurt in seeds if task in hurt]) for task in tasks], frozenset[int]())
+        for label, seeds in found.items()
+    ]
+    note = (
+        "Share of the steps at which the merged gradient has a negative inner product with the task's own. A "
+        "dash: its gradient was not looked at apart (training.diagnose_every does so)."
+    )
+    return Grid("Tasks hurt by the merged update", tasks, rows, [note])
+
+
+def pair_grid(group: Group) -> Grid | None:
+    """Return how often each pair of tasks of a recipe conflicted; nothing for fewer than three tasks."""
+    found = [conflicts(run).pairs for run in group.runs]
+    pairs = list(dict.fromkeys(pair for each in found for pair in each))
+    tasks = list(dict.fromkeys(task for pair in pairs for task in pair))
+    if len(pairs) < 2:
+        return None
+    rates = {pair: [each[pair] for each in found if pair in each] for pair in pairs}
+    rows = [
+        (
+            first,
+            [_share(rates.get((first, second), rates.get((second, first), []))) for second in tasks],
+            frozenset[int](),
+        )
+        for first in tasks
+    ]
+    note = "Share of the steps at which the gradients of two tasks have a negative cosine."
+    return Grid(f"Conflicts between tasks, {group.label}", tasks, rows, [note])
+
+
+def _share(shares: Sequence[float]) -> str:
+    return f"{np.mean(shares):.1%}" if shares else _UNKNOWN

@@ -1,4 +1,4 @@
-"""Models above the floors they must beat, as a table for the terminal."""
+"""Models above the floors they must beat, as a table for the terminal and for the page."""
 
 import math
 import textwrap
@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from counterpoint.comparison.standing import Kind, Row, best, metric_names
+from counterpoint.comparison.standing import Kind, Row, Value, best, metric_names
+from counterpoint.report import page
+from counterpoint.report.page import Html
 
 _HEADER = 9  # characters of a column's header: six columns fit into 80 with the models' names
 
@@ -46,3 +48,44 @@ def _broken(metric: str) -> list[str]:
     # Halves of about the same length: a slash alone on its line looks like a mistake.
     widths = [math.ceil(len(part) / math.ceil(len(part) / _HEADER)) for part in parts]
     return [line for part, width in zip(parts, widths, strict=True) for line in textwrap.wrap(part, width)]
+
+
+def results_table(rows: Sequence[Row], metrics: Sequence[str] | None = None) -> Html:
+    """Return models and floors as a table: best in bold, what does not beat a floor in red.
+
+    Args:
+        rows: models and floors.
+        metrics: the columns; by default all there are.
+    """
+    metrics = metric_names(rows) if metrics is None else metrics
+    leaders = {metric: best(rows, metric) for metric in metrics}
+
+    def cell(row: Row, metric: str) -> Html:
+        content = shown_value(row.values.get(metric))
+        if leaders[metric] is row:
+            content = page.element("b", content)
+        return page.element("td", content, class_="lost" if metric in row.lost else "")
+
+    return page.table(
+        [page.text(""), *map(page.text, metrics)],
+        [
+            page.row(
+                row.name + (f" ({row.seeds} seeds)" if row.seeds > 1 else ""),
+                [cell(row, metric) for metric in metrics],
+                class_=row.kind.value,
+            )
+            for row in rows
+        ],
+    )
+
+
+def shown_value(value: Value | None) -> Html:
+    """Return a metric with its spread or interval."""
+    if value is None:
+        return Html("")
+    notes = [f"± {value.spread:.4f}"] if not math.isnan(value.spread) else []
+    if value.limits:
+        low, high = value.limits
+        notes.append(f"{low:.4f} to {high:.4f}")
+    under = [page.element("small", page.text(note)) for note in notes]
+    return Html(page.text(Value(value.mean)) + "".join(under))
