@@ -178,5 +178,5 @@ def test_bars_begin_at_chance_and_lines_stand_for_the_floors():
 
 def test_whether_charts_can_be_drawn_is_known_beforehand(monkeypatch):
     assert can_draw()
-    monkeypatch.setattr("counterpoint.report.figures._PACKAGES", ("altair", "no_such_package"))
+    monkeypatch.setattr("counterpoint.report.drawing._PACKAGES", ("altair", "no_such_package"))
     assert not can_draw()
