@@ -237,7 +237,7 @@ def export(
     trained = Trained(run)
     export = trained.export
     model, store = trained.opened(data, progress)
-    return export(model, trained.recipe, store, Path(out))
+    return export(model, trained.recipe, store, Path(out), progress)
 
 
 def load(run: str | Path, *, data: str | Path | None = None) -> Any:

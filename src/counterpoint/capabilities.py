@@ -149,7 +149,7 @@ class Recommends(Generic[AnyModel, AnyRecipe, AnyStore]):
 
 
 Submit = Callable[[AnyModel, AnyRecipe, AnyStore, str | None, Path, Progress], Submission]
-Export = Callable[[AnyModel, AnyRecipe, AnyStore, Path], Exported]
+Export = Callable[[AnyModel, AnyRecipe, AnyStore, Path, Progress], Exported]
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from counterpoint.errors import CounterpointError
 from counterpoint.feedback.baselines import PRIOR, floors
 from counterpoint.feedback.evaluate import evaluate
 from counterpoint.feedback.models.building import network
+from counterpoint.feedback.workload import trainee
 from counterpoint.metrics.evaluated import OPTIMUM
 from counterpoint.runs.records import read_per_unit
 from small_feedback import SETTINGS as SMALL
@@ -149,6 +150,21 @@ def test_a_diverged_model_is_told(store):
             parameter.fill_(float("nan"))
     with pytest.raises(CounterpointError, match="scores are not finite"):
         evaluate(model, RECIPE, store, "test")
+
+
+def test_evaluating_tells_its_progress_and_validation_says_so(model, store):
+    told = {}
+
+    def progress(label, done, total):
+        told[label] = done, total
+
+    evaluate(model, RECIPE, store, "test", progress)
+    rows = len(store.rows("test"))
+    assert told == {"scoring rows": (rows, rows), "scoring floors": (4, 4), "scoring slices": (2, 2)}
+    told.clear()
+    trainee(RECIPE, store, progress).validate()
+    rows = len(store.rows("validation"))
+    assert told == {"validation: scoring rows": (rows, rows)}
 
 
 def test_evaluating_leaves_the_models_mode_as_it_was(model, store):

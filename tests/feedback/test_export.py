@@ -31,8 +31,9 @@ def model():
 
 @pytest.fixture(scope="module")
 def exported(model, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("export") / "served"
-    export([model], encoding_of(), folder)
+    folder, told = tmp_path_factory.mktemp("export") / "served", []
+    export([model], encoding_of(), folder, lambda *step: told.append(step))
+    assert told == [("exporting", done, 2) for done in range(3)]
     return folder
 
 

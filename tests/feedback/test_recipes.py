@@ -1,5 +1,8 @@
 """Every built-in recipe of the workload trains, and does what its name says."""
 
+import subprocess
+import sys
+
 import pytest
 
 import counterpoint
@@ -126,6 +129,16 @@ def test_figure_4_has_the_same_tasks_for_each_method():
 def test_wrong_settings_are_told(setting, told):
     with pytest.raises(UsageError, match=told):
         read_recipe("gradcraft", [setting])
+
+
+def test_recipes_are_read_without_what_trains():
+    code = (
+        "import sys, counterpoint.feedback.recipe; "
+        "counterpoint.feedback.recipe.FeedbackRecipe(name='a', tasks=('like',)); "
+        "print(sorted({'torch', 'polars', 'numpy', 'rich'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
 
 
 def test_a_task_must_be_one_of_the_recipes_labels():

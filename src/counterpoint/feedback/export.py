@@ -19,6 +19,7 @@ from counterpoint.feedback.batches import FeedbackBatch
 from counterpoint.feedback.data.schema import Schema
 from counterpoint.feedback.models.fields import Fields
 from counterpoint.feedback.models.network import FeedbackNetwork
+from counterpoint.progress import Progress, silent
 from counterpoint.storage.files import new_folder, write_json
 
 PADDING = -1
@@ -54,7 +55,9 @@ class Encoding(Protocol):
         ...
 
 
-def export(networks: Sequence[FeedbackNetwork], encoding: Encoding, out: Path) -> Exported:
+def export(
+    networks: Sequence[FeedbackNetwork], encoding: Encoding, out: Path, progress: Progress = silent
+) -> Exported:
     """Write networks of the same columns as one ONNX model, with its vocabulary beside it.
 
     ``model.onnx`` takes the columns, any number of rows at once: under ``ids/NAME`` the vocabulary's row of
@@ -68,6 +71,7 @@ def export(networks: Sequence[FeedbackNetwork], encoding: Encoding, out: Path) -
         networks: one of all labels, or one of each; on the CPU.
         encoding: of the data that they were trained on.
         out: the folder; an older export there is replaced.
+        progress: told when the model is written and when it is checked.
 
     Raises:
         UsageError: the folder holds something else.
@@ -83,7 +87,9 @@ def export(networks: Sequence[FeedbackNetwork], encoding: Encoding, out: Path) -
     _check(schema, encoding)
     served = _Served(networks, schema, encoding).eval()
     with new_folder(out) as folder:
+        progress("exporting", 0, 2)
         _write_model(served, folder / "model.onnx")
+        progress("exporting", 1, 2)
         difference = _difference(networks, schema, encoding, runtime, folder / "model.onnx")
         if not difference <= _TOLERANCE:
             raise CounterpointError(
@@ -91,6 +97,7 @@ def export(networks: Sequence[FeedbackNetwork], encoding: Encoding, out: Path) -
                 f"{_TOLERANCE:g}; nothing was written, report it with the recipe."
             )
         write_json(folder / "vocabulary.json", _vocabulary(schema, encoding))
+        progress("exporting", 2, 2)
     return Exported(out, _CHECKED, difference)
 
 

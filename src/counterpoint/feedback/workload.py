@@ -39,7 +39,7 @@ def prepare(data: Path, recipe: FeedbackRecipe, preparation: Preparation) -> Pre
     fitted = Fitted.load(preparation.model / "fitted") if preparation.model is not None else None
     shaped_by = [
         FORMAT,
-        source.format.name,
+        preparation.format or source.format.name,
         recipe.data.model_dump(),
         recipe.columns.model_dump(),
         recipe.labels,
@@ -84,10 +84,10 @@ def trainee(recipe: FeedbackRecipe, store: Store, progress: Progress = silent) -
     )
 
 
-def _export(model: Model, recipe: FeedbackRecipe, store: Store, out: Path) -> Exported:
+def _export(model: Model, recipe: FeedbackRecipe, store: Store, out: Path, progress: Progress) -> Exported:
     """Write a model with its vocabulary for ONNX Runtime, checked there."""
     networks = model.alone() if isinstance(model, SeparateNetworks) else [model]
-    return export(networks, store.fitted, out)
+    return export(networks, store.fitted, out, progress)
 
 
 def _recommender(model: Model, recipe: FeedbackRecipe, store: Store, folder: Path) -> FeedbackRecommender:

@@ -132,22 +132,22 @@ def test_ids_that_a_sample_has_beside_the_common_ones_come_first(raw, prepared):
 
 def test_blocks_and_pieces_of_any_size_give_the_same_rows(raw, prepared, monkeypatch):
     draw = np.random.default_rng(0)
-    keys = {f"{number:016x}": f"101:{number}=1 121:{number % 3}=1" for number in range(30)}
+    keys = {f"{number:016x}": f"101:{number}=1 121:{number % 3}=1" for number in range(12)}
     for number, key in enumerate(keys):
         keys[key] += "".join(f" 109_14:{draw.integers(9)}=0.5" for _ in range(number % 5))
     samples = [
         (
             str(number),
             *(("1", "1"), ("1", "0"), ("0", "0"))[draw.integers(3)],
-            list(keys)[draw.integers(30)],
+            list(keys)[draw.integers(12)],
             f"205:{draw.integers(8)}=1" + "".join(f" 210:{tag}=1" for tag in range(draw.integers(4))),
         )
-        for number in range(200)
+        for number in range(60)
     ]
     for split in ("train", "test"):
         write(raw, split, samples, keys)
     whole = prepared(raw, name="whole")
-    assert sum(whole.manifest["splits"].values()) == 400
+    assert sum(whole.manifest["splits"].values()) == 120
     monkeypatch.setattr("counterpoint.storage.rows.BLOCK_BYTES", 600)
     monkeypatch.setattr("counterpoint.feedback.data.formats.aliccp_raw.JOINED_IDS", 3)
     parts = prepared(raw, name="parts")

@@ -1,12 +1,17 @@
 """Raw formats: WeChat in miniature, the others as real samples where they are."""
 
+import importlib
+
 import numpy as np
 import polars as pl
 import pytest
 
+import counterpoint
 from counterpoint.errors import CounterpointError, UsageError
+from counterpoint.feedback.data.formats import FORMATS
 from counterpoint.feedback.data.layout import find
 from counterpoint.simulation.views.log import simulate
+from small_feedback import SETTINGS as SMALL
 
 ACTIONS = (
     "userid,feedid,date_,device,read_comment,comment,like,play,stay,click_avatar,forward,follow,favorite"
@@ -204,3 +209,63 @@ def test_what_cannot_be_found_is_told(tmp_path, files, format_name, told):
     with pytest.raises(UsageError) as error:
         find(tmp_path, format_name)
     assert told in str(error.value)
+
+
+THEIRS = """
+from counterpoint.feedback.data.formats import Chosen, Format
+
+
+def columns(names):
+    return Chosen(user="who", item="what", ids=("who", "what"), numbers=("seconds",))
+
+
+def labels(names):
+    return {"liked": "liked == 1", "long": "watched > quantile(watched, 0.5)"}
+
+
+FORMAT = Format(
+    name="bars",
+    summary="columns between bars",
+    patterns=("*.bars",),
+    columns=columns,
+    labels=labels,
+    separator="|",
+)
+"""
+
+
+@pytest.fixture
+def theirs(tmp_path, monkeypatch):
+    """A format in a module of somebody else's, as ``--format`` takes it."""
+    place = tmp_path / "site"
+    place.mkdir()
+    (place / "their_views.py").write_text(THEIRS)
+    monkeypatch.syspath_prepend(place)
+    importlib.invalidate_caches()
+    return "their_views:FORMAT"
+
+
+def test_a_format_of_somebody_else_trains_and_is_evaluated(theirs, tmp_path):
+    draw = np.random.default_rng(0)
+    rows = [
+        f"u{draw.integers(30)}|v{draw.integers(20)}|{draw.integers(90)}|{draw.integers(9)}|{draw.integers(2)}"
+        for _ in range(1500)
+    ]
+    data = tmp_path / "log"
+    data.mkdir()
+    (data / "all.bars").write_text("\n".join(["who|what|seconds|watched|liked", *rows]) + "\n")
+    out = tmp_path / "run"
+    settings = [*SMALL, "training.epochs=1"]
+    counterpoint.train("gradcraft", data=data, format=theirs, settings=settings, out=out)
+    result = counterpoint.evaluate(out)
+    assert {"liked/auc", "long/gauc"} <= result["metrics"].keys()
+    with pytest.raises(UsageError, match="no log found, looked for"):
+        counterpoint.prepare(data, recipe="gradcraft", settings=settings)
+
+
+def test_every_format_is_called_as_its_file():
+    assert {name: FORMATS.named(name).name for name in FORMATS.names} == {
+        name: name for name in FORMATS.names
+    }
+    assert "table" in FORMATS
+    assert list(FORMATS)[-1].own

@@ -448,3 +448,26 @@ def test_an_id_beyond_its_vocabulary_is_told(store):
         Store(store.path).rows("test")
     assert "split test, row 1, field 'author': the id 7 lies beyond the vocabulary" in str(error.value)
     assert "rows 0 to 2" in str(error.value)
+
+
+def test_every_pass_tells_its_progress(given_split, tmp_path):
+    told: dict[str, list[tuple[int, int]]] = {}
+
+    def progress(label, done, total):
+        told.setdefault(label, []).append((done, total))
+
+    recipe = FeedbackRecipe.model_validate({"name": "test", "columns": COLUMNS, "labels": LABELS})
+    prepare(find(given_split), tmp_path / "store", recipe, Preparation(progress=progress))
+    assert [label for label in told if not label.startswith("reading")] == [
+        "numbering users",
+        "numbering items",
+        "fitting columns",
+        "measuring lists",
+        "writing the store",
+    ]
+    assert (
+        len(told["fitting columns"]) == 6 + 1
+    )  # three columns of ids, one of lists, one of numbers, a quantile
+    for steps in told.values():
+        assert steps == sorted(steps)
+        assert steps[-1][0] == steps[-1][1]
