@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest -q --numprocesses auto --dist loadfile
 
-.PHONY: demo test quick lint types benchmarks clean
+.PHONY: demo test tests quick lint types benchmarks clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -14,11 +15,15 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/python -m counterpoint.cli.demo --out demo
 
-test: $(STAMP) lint types
-	$(BIN)/python -m pytest -q --numprocesses auto --dist loadfile
+# Three at once keep every core busy to the end: types take one of them for a while.
+test: $(STAMP)
+	$(MAKE) --jobs 3 lint types tests
+
+tests: $(STAMP)
+	$(PYTEST)
 
 quick: $(STAMP)
-	$(BIN)/python -m pytest -q --numprocesses auto --dist loadfile -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.amp import GradScaler
 
-from counterpoint.balance import DBMTL, CoordinateBalancer, GradDrop, MTAdam
+from counterpoint.balance.coordinates import CoordinateBalancer, GradDrop
+from counterpoint.balance.moments import DBMTL, MTAdam
 
 SHAPES = ((3, 4), (5,), (2, 3))
 BLOCKS = [(0, 12), (12, 17), (17, 23)]

@@ -10,7 +10,8 @@ import torch
 import torchjd.aggregation as oracle
 from torch import Tensor, nn
 
-from counterpoint.balance import IMTL, Balancer, GradNorm
+from counterpoint.balance import Balancer
+from counterpoint.balance.magnitudes import IMTL, GradNorm
 
 New = Callable[[], Balancer]
 METHODS: list[New] = [

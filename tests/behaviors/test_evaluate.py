@@ -309,6 +309,19 @@ def test_a_recipe_can_test_on_users_drawn_once(shop):
     assert "skipped (not drawn)" not in validated.record["counts"]
 
 
+def test_floors_of_as_many_users_of_another_split_are_not_taken_for_those_of_this_one(shop):
+    recipe = recipe_of()
+    model = network_of(shop, recipe)
+    whole = evaluate(model, recipe, shop, "test")
+    other = evaluate(model, recipe, shop, "validation", most_users=20)
+    some = evaluate(model, recipe, shop, "test", most_users=20)
+    assert some.record["counts"]["scored"] == other.record["counts"]["scored"] == 20
+    for floor in FLOORS:
+        name = f"floor/{floor}/recall@20"
+        ranked = ~np.isnan(some.per_unit[name])
+        np.testing.assert_array_equal(some.per_unit[name][ranked], whole.per_unit[name][ranked])
+
+
 def test_screened_users_have_the_same_metrics(shop, monkeypatch):
     model = network_of(shop, recipe_of())
     plain = evaluate(model, recipe_of(), shop, "test", with_floors=False)

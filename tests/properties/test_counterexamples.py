@@ -3,7 +3,6 @@
 import doctest
 import warnings
 from itertools import permutations, product
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from counterpoint import balance
 
-PAGE = Path(__file__).parents[2] / "docs" / "methods.md"
+from .promises import PAGE
 
 
 def rows_before(call: str) -> Tensor:

@@ -1,11 +1,12 @@
 import json
+import os
 import shutil
 
 import polars as pl
 import pytest
 
 from counterpoint.errors import CounterpointError, UsageError
-from counterpoint.storage.files import new_file, new_folder, new_store, read_json, write_json
+from counterpoint.storage.files import cached_store, new_file, new_folder, new_store, read_json, write_json
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -100,7 +101,7 @@ def test_a_store_replaces_a_store_or_nothing(tmp_path):
     (tmp_path / "letter").write_text("keep me")
     for other in (target, tmp_path / "letter"):
         with pytest.raises(
-            UsageError, match=f"{other.name}: there is something else already; choose another --out"
+            UsageError, match=f"{other.name}: there is something else already; choose another place"
         ):
             new_store(other).__enter__()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["letter", "store"]
@@ -113,3 +114,23 @@ def test_what_polars_cannot_write_is_a_disk_error(tmp_path):
     ):
         raise pl.exceptions.ComputeError("no space")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cached_store_is_of_these_files_as_they_are_now_and_of_these_settings(tmp_path):
+    first, second = tmp_path / "a.csv", tmp_path / "b.csv"
+    first.write_text("1,2")
+    second.write_text("3,4")
+    places = [cached_store(tmp_path, [first, second], {"core": 3})]
+    assert cached_store(tmp_path, [first, second], {"core": 3}) == places[0]
+
+    written = second.stat().st_mtime_ns
+    second.write_text("4,3")  # as long as before
+    os.utime(second, ns=(written, written + 1_000))
+    places.append(cached_store(tmp_path, [first, second], {"core": 3}))
+    second.write_text("4,30")
+    os.utime(second, ns=(written, written))
+    places.append(cached_store(tmp_path, [first, second], {"core": 3}))
+    places.append(cached_store(tmp_path, [first], {"core": 3}))
+    places.append(cached_store(tmp_path, [first], {"core": 4}))
+    places.append(cached_store(tmp_path, [shutil.copy2(first, tmp_path / "c.csv")], {"core": 4}))
+    assert len(set(places)) == len(places)

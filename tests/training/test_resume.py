@@ -67,7 +67,7 @@ def start(tiny_encoder, site, tmp_path):
 
 
 def finish(process, tmp_path, out):
-    assert process.wait(timeout=200) == 0, (tmp_path / f"{out.name}.log").read_text()[-3000:]
+    assert process.wait() == 0, (tmp_path / f"{out.name}.log").read_text()[-3000:]
 
 
 def lines(run, name):
@@ -97,8 +97,7 @@ def test_killed_again_and_again_training_ends_with_the_same_bits(start, tmp_path
     killed = 0
     for moment in moments:
         process = start(broken)
-        deadline = time.monotonic() + 100
-        while process.poll() is None and not moment() and time.monotonic() < deadline:
+        while process.poll() is None and not moment():
             time.sleep(0.0005)
         if moment is moments[-1]:
             time.sleep(chance.random() / 5)

@@ -108,12 +108,14 @@ def test_a_task_takes_what_the_one_before_it_passes_on_and_not_what_its_tower_fo
 
 
 def test_the_calibrator_counts_where_what_follows_is_likelier():
-    """σ(0) = 1/2 before 3/4 and 1/4: only the first row counts, with 1/4."""
+    """σ(0) = 1/2 before 3/4 and 1/5: the first row counts, with 1/4; the second would with 3/10."""
     chain = AttentionTransfer((0, 1), 3, 0.6, nn.init.xavier_uniform_)
-    logits = [torch.zeros(2), torch.tensor([math.log(3), -math.log(3)])]
-    penalties = chain.penalties(logits)
-    assert list(penalties) == [1]
-    assert float(penalties[1]) == pytest.approx(0.6 * 0.25 / 2)
+    click, purchase = torch.zeros(2), torch.tensor([math.log(3), -math.log(4)])
+    (following,) = chain.penalties([click, purchase]).items()
+    assert following == (1, pytest.approx(0.6 * 0.25 / 2))
+    (turned,) = chain.penalties([purchase, click]).values()
+    assert float(turned) == pytest.approx(0.6 * 0.3 / 2)
+    assert not chain.penalties([click, torch.full((2,), -1.0)])[1]
 
 
 def test_tasks_apart_pass_nothing_on():
