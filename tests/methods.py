@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import accumulate, pairwise
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -39,10 +40,41 @@ MORE: list[tuple[str, dict[str, Any]]] = [
     ("aligned_mtl", {"scale_mode": "rmse"}),
     ("stch", {"warmup": 2}),
     ("metabalance", {"strategy": "A", "granularity": "whole"}),
-    ("ol_aux", {"every": 2, "granularity": "tensor"}),
+    ("ol_aux", {"period": 2, "granularity": "tensor"}),
     ("chain", {"first": {"method": "metabalance"}, "second": {"method": "pcgrad"}}),
 ]
 EVERY = [(name, NEEDED.get(name, {})) for name in balance.available()] + MORE
+
+
+UNIT = '''
+"""Every gradient over its own length."""
+
+import numpy as np
+
+from counterpoint.balance import BlockBalancer, Step
+
+
+class Unit(BlockBalancer):
+    """Brings every gradient to the root mean square of their lengths: g = n Σ g_k / ‖g_k‖."""
+    {name}
+    source = "nowhere yet, made up for the tests"
+    promises = ("scales", "symmetric", "alone")
+    length = "K"
+
+    def solve(self, step: Step) -> np.ndarray:
+        squares = np.diagonal(step.gramian)
+        usual = np.sqrt(squares.sum() / max(1, np.count_nonzero(squares)))
+        return np.array([usual / square**0.5 if square else 1.0 for square in squares.tolist()])
+'''
+"""A method of a file's length; `name` is a line to be put in."""
+
+
+def write_theirs(folder: Path) -> None:
+    """Write a package of somebody else's with a method, `theirs.unit:Unit`."""
+    package = folder / "theirs"
+    package.mkdir()
+    package.joinpath("__init__.py").touch()
+    package.joinpath("unit.py").write_text(UNIT.format(name=""))
 
 
 def label(method: tuple[str, dict[str, Any]]) -> str:

@@ -1,6 +1,5 @@
-"""The README's balancing section: its example runs, and it names every method."""
+"""The examples of the README's balancing section and of the page on balancing run."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,6 @@ def test_the_example_runs_and_learns() -> None:
     exec(code, trained)
     assert isinstance(trained["report"], balance.Report)
     assert (trained["report"].losses < 0.5 * once["report"].losses).all()
-
-
-def test_every_method_is_named() -> None:
-    table = SECTION.partition("| family | methods |")[2].partition("\n\n")[0]
-    assert sorted(re.findall(r"`(\w+)`", table)) == list(balance.available())
 
 
 def test_a_method_of_one_s_own_as_the_documentation_adds_it() -> None:

@@ -5,9 +5,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from counterpoint.balance import Balancer
-from counterpoint.balance.fairness import AlignedMTL, ConFIG, FairGrad, NashMTL
-from counterpoint.balance.pareto import MGDA, PCD, CAGrad, UPGrad
+from counterpoint.balance import MGDA, PCD, AlignedMTL, Balancer, CAGrad, ConFIG, FairGrad, NashMTL, UPGrad
 
 PAIR = torch.tensor([[2.0, 1.0], [-1.0, 0.5]]).double()  # squares 5 and 1.25, cosine -0.6, |mean|² 0.8125
 # Three gradients in conflict with each other, for which Nash-MTL's published solver returns weights of 1.

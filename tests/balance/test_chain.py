@@ -10,10 +10,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from counterpoint.balance import Balancer, Equal, Fixed, MTRec, PCGrad, Single, Tasks
-from counterpoint.balance.auxiliaries import MetaBalance, OLAux
-from counterpoint.balance.chain import chain
-from counterpoint.balance.targets import GradSimilarity, GradSurgery
+from counterpoint.balance import (
+    Balancer,
+    Equal,
+    Fixed,
+    GradSimilarity,
+    GradSurgery,
+    MetaBalance,
+    MTRec,
+    OLAux,
+    PCGrad,
+    Single,
+    Tasks,
+    chain,
+)
 from counterpoint.training.checkpoint import load_checkpoint, save_checkpoint
 from methods import TARGET, Ladder, batches
 
@@ -29,8 +39,8 @@ STREAMED: list[New] = [
     lambda: chain(MetaBalance(), GradSurgery(granularity="tensor")),
     lambda: chain(MetaBalance(granularity="whole"), GradSurgery(granularity="tensor")),
     lambda: chain(MetaBalance(granularity="whole"), GradSimilarity(weighted=True)),
-    lambda: chain(MetaBalance(beta=0.5), OLAux(0.05, every=2)),
-    lambda: chain(OLAux(0.05, every=2), MetaBalance()),
+    lambda: chain(MetaBalance(beta=0.5), OLAux(0.05, period=2)),
+    lambda: chain(OLAux(0.05, period=2), MetaBalance()),
     lambda: chain(MetaBalance(), chain(GradSimilarity(weighted=True), GradSurgery())),
 ]
 WHOLE: list[New] = [

@@ -14,8 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.amp import GradScaler
 
-from counterpoint.balance.coordinates import CoordinateBalancer, GradDrop
-from counterpoint.balance.moments import DBMTL, MTAdam
+from counterpoint.balance import DBMTL, CoordinateBalancer, GradDrop, MTAdam
 
 SHAPES = ((3, 4), (5,), (2, 3))
 BLOCKS = [(0, 12), (12, 17), (17, 23)]

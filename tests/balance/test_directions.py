@@ -10,7 +10,7 @@ import torch
 import torchjd.aggregation as oracle
 from torch import Tensor
 
-from counterpoint.balance.directions import GradCraft, GradVac, PCGrad, PCGradPlus
+from counterpoint.balance import GradCraft, GradVac, PCGrad, PCGradPlus
 from counterpoint.balance.engine import Balancer
 
 PAIR = torch.tensor([[2.0, 1.0], [-1.0, 0.5]])  # inner product -1.5, squares 5 and 1.25

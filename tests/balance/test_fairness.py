@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from torch import Tensor
 
-from counterpoint.balance.fairness import AlignedMTL, ConFIG, FairGrad, NashMTL
+from counterpoint.balance import AlignedMTL, ConFIG, FairGrad, NashMTL
 
 from .problems import AGAINST, PAIR, independent, merge, normal, relaxed
 

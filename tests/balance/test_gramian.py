@@ -71,6 +71,12 @@ def test_auxiliary_gradients_that_cancel_leave_the_target_alone(method: Balancer
     torch.testing.assert_close(method.merge(gradients, target=0), target, rtol=0, atol=1e-4)
 
 
+def test_auxiliary_gradients_that_nearly_cancel_still_have_a_direction() -> None:
+    gradients = torch.tensor([[0.0, -1.0], [1.0, 0.0], [-1.0, 1e-4]]).double()  # of the others 1e-4 is left
+    merged = MTRec(1.0, "aux").merge(gradients, target=0)
+    torch.testing.assert_close(merged, gradients[0], rtol=0, atol=1e-9)
+
+
 def test_a_target_that_all_others_oppose_keeps_what_they_leave() -> None:
     target = long(0)
     gradients = torch.stack([target, -target + 1e-3 * long(1), -target + 1e-3 * long(2)])

@@ -10,17 +10,17 @@ import torch
 import torchjd.scalarization as oracle
 from torch import Tensor
 
-from counterpoint.balance import Balancer
-from counterpoint.balance.learned import Learned, descend, values
-from counterpoint.balance.losses import (
+from counterpoint.balance import (
     DWA,
     FAMO,
+    IMTL,
     STCH,
+    Balancer,
     GeometricMean,
     RandomLossWeighting,
     Uncertainty,
 )
-from counterpoint.balance.magnitudes import IMTL
+from counterpoint.balance.learned import Learned, descend, values
 
 New = Callable[[], Balancer]
 METHODS: list[New] = [

@@ -10,8 +10,7 @@ import torch
 import torchjd.aggregation as oracle
 from torch import Tensor, nn
 
-from counterpoint.balance import Balancer
-from counterpoint.balance.magnitudes import IMTL, GradNorm
+from counterpoint.balance import IMTL, Balancer, GradNorm
 
 New = Callable[[], Balancer]
 METHODS: list[New] = [

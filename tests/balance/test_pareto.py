@@ -12,9 +12,19 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize, nnls
 from torch import Tensor
 
-from counterpoint.balance import Balancer, PCGrad, Tasks
-from counterpoint.balance.fairness import AlignedMTL, ConFIG, FairGrad, NashMTL
-from counterpoint.balance.pareto import MGDA, PCD, CAGrad, UPGrad
+from counterpoint.balance import (
+    MGDA,
+    PCD,
+    AlignedMTL,
+    Balancer,
+    CAGrad,
+    ConFIG,
+    FairGrad,
+    NashMTL,
+    PCGrad,
+    Tasks,
+    UPGrad,
+)
 from counterpoint.balance.quadratic import hull_touches_zero, lifted, nonnegative_minimum
 
 from .problems import AGAINST, ALL, PAIR, SCALING, fresh, gradients, independent, merge, normal, relaxed
@@ -72,6 +82,18 @@ def test_nonnegative_minimum_is_scipy_s(seed: int) -> None:
     expected = [nnls(rows.T, aim)[0] @ rows for aim in aims]
     found = nonnegative_minimum(lifted(rows @ rows.T), -aims @ rows.T)
     np.testing.assert_allclose(found @ rows, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_only_rounding_is_lifted() -> None:
+    nearly = np.array([[1.0, 1e-8 - 1], [1e-8 - 1, 1.0]])  # eigenvalues 1e-8 and 2
+    assert np.array_equal(lifted(nearly), nearly)
+    opposite = np.array([[1.0, -1.0], [-1.0, 1.0]])
+    np.testing.assert_allclose(lifted(opposite), opposite + 2e-14 * np.eye(2), rtol=0, atol=1e-15)
+    rows = torch.tensor([[1.0, 0.0], [-1.0, 1e-4]]).double()  # both gain by (1, 1e4) and near it alone
+    weights = UPGrad().weights(rows @ rows.T)
+    torch.testing.assert_close(
+        rows @ (weights @ rows), torch.tensor([0.5e-8, 0.5e-8]).double(), rtol=1e-5, atol=0
+    )
 
 
 def test_whether_a_hull_touches_zero() -> None:

@@ -292,7 +292,7 @@ def test_streaming_holds_three_copies_of_the_gradients(
             yield row
             del row
 
-    monkeypatch.setattr("counterpoint.balance.blocks.take_rows", watched)
+    monkeypatch.setattr("counterpoint.balance.target_first.take_rows", watched)
     monkeypatch.setattr("counterpoint.balance.engine.take_rows", watched)
     model = network(6)
     tensors = len(list(model.trunk.parameters()))

@@ -8,9 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from counterpoint.balance import Balancer, TargetFirst, Tasks
-from counterpoint.balance.auxiliaries import MetaBalance, OLAux
-from counterpoint.balance.targets import GradSimilarity, GradSurgery
+from counterpoint.balance import Balancer, GradSimilarity, GradSurgery, MetaBalance, OLAux, TargetFirst, Tasks
 from methods import TARGET, Ladder, batches
 
 PAIR = torch.tensor([[2.0, 1.0], [-1.0, 0.5]])  # inner product -1.5, squares 5 and 1.25
@@ -23,7 +21,7 @@ STREAMED: list[New] = [
     GradSurgery,
     lambda: GradSurgery(granularity="tensor"),
     OLAux,
-    lambda: OLAux(0.5, every=2, granularity="tensor"),
+    lambda: OLAux(0.5, period=2, granularity="tensor"),
     MetaBalance,
     lambda: MetaBalance("A", 0.4, 0.5, granularity="whole"),
     lambda: MetaBalance("B", 1.0, 0.0),
@@ -106,7 +104,7 @@ def test_ol_aux_by_hand() -> None:
     ]
     weights = [(1.0, 1.0), (1.0, 1.0), (-1.0, 0.0), (-1.0, 0.0), (1.5, -1.0)]
     # 1 + ½ (2 - 6) = -1 and 1 + ½ (-1 - 1) = 0; then -1 + ½ (4 + 1) = 1.5 and 0 - 1 = -1
-    balancer, twin = OLAux(0.5, every=2), OLAux(0.5, every=2)
+    balancer, twin = OLAux(0.5, period=2), OLAux(0.5, period=2)
     for gradients, (one, two) in zip(steps, weights, strict=True):
         assert twin.weights(gradients @ gradients.T, target=0).tolist() == [1.0, one, two]
         expected = gradients[0] + one * gradients[1] + two * gradients[2]
@@ -115,7 +113,7 @@ def test_ol_aux_by_hand() -> None:
 
 def test_ol_aux_weighs_every_block_by_itself() -> None:
     gradients = torch.tensor([[1.0, 2.0, 0.0], [3.0, -1.0, 5.0]]).double()  # 3 in the first, -2 in the other
-    balancer = OLAux(1.0, every=1)
+    balancer = OLAux(1.0, period=1)
     for expected in ([4.0, 1.0, 5.0], [1 + 4 * 3, 2 + 1, -5.0], [1 + 7 * 3, 2 + 3, -15.0]):
         merged = balancer.merge(gradients, target=0, blocks=[(0, 1), (1, 3)])
         torch.testing.assert_close(merged, torch.tensor(expected).double())
@@ -123,7 +121,7 @@ def test_ol_aux_weighs_every_block_by_itself() -> None:
 
 def test_ol_aux_sums_over_the_steps_that_have_target_and_task() -> None:
     gradients = {"t": 1.0, "a": 2.0, "b": 3.0}  # of one coordinate
-    balancer = OLAux(1.0, every=3)
+    balancer = OLAux(1.0, period=3)
 
     def weights(names: str) -> list[float]:
         row = np.array([gradients[name] for name in names])
@@ -139,7 +137,7 @@ def test_ol_aux_sums_over_the_steps_that_have_target_and_task() -> None:
 
 def test_ol_aux_s_weights_are_not_scale_free() -> None:
     gradients = torch.tensor([[1.0, 0.0], [0.3, 1.0]]).double()
-    plain, tenfold = OLAux(every=1), OLAux(every=1)
+    plain, tenfold = OLAux(period=1), OLAux(period=1)
     for step in range(2):
         one, ten = plain.merge(gradients, target=0), tenfold.merge(10 * gradients, target=0)
         assert torch.allclose(10 * one, ten) == (step == 0)
@@ -239,7 +237,7 @@ def test_metabalance_keeps_the_averages_of_absent_tasks() -> None:
             assert (report.weights == 1).all()
 
 
-@pytest.mark.parametrize("new", [lambda: OLAux(every=1), MetaBalance])
+@pytest.mark.parametrize("new", [lambda: OLAux(period=1), MetaBalance])
 def test_a_state_of_other_blocks_is_refused(new: New) -> None:
     balancer = new()
     balancer.merge(PAIR, target=0, blocks=[(0, 1), (1, 2)])
@@ -370,7 +368,7 @@ def test_without_the_target_gradients_are_added(new: New) -> None:
         (MetaBalance, {"passes": "representation"}, "needs granularity='whole'"),
         (MetaBalance, {"every": 2}, "needs granularity='whole'"),
         (OLAux, {"beta": 0.0}, "positive"),
-        (OLAux, {"every": 0}, "whole number from 1"),
+        (OLAux, {"period": 0}, "period must be a whole number from 1"),
         (OLAux, {"granularity": "layer"}, "'whole', 'tensor'"),
         (OLAux, {"granularity": "tensor", "passes": "representation"}, "granularity='whole'"),
         (GradSurgery, {"granularity": "layer"}, "'whole', 'tensor'"),
@@ -389,5 +387,5 @@ def test_a_target_is_needed() -> None:
 
 def test_options_are_told() -> None:
     assert repr(MetaBalance(relax=0.9)) == "MetaBalance(strategy='C', relax=0.9, beta=0.9)"
-    assert repr(OLAux(1.0, every=10)) == "OLAux(every=10, beta=1.0)"
+    assert repr(OLAux(1.0, period=10)) == "OLAux(beta=1.0, period=10)"
     assert repr(GradSimilarity()) == "GradSimilarity(weighted=False)"

@@ -7,6 +7,7 @@ import pytest
 from counterpoint.api import read_recipe
 from counterpoint.runs.ablation import ablation_names, read_ablation
 from counterpoint.training.loop import _Loop
+from methods import write_theirs
 
 FILES = ("comparison.json", "comparison.md", "report.html")
 
@@ -181,6 +182,22 @@ def test_methods_are_tried_on_one_recipe(command, site, quick, tmp_path):
     rates = {each["label"]: each["conflict_rate"] for each in found["does the auxiliary task pay"]}
     assert rates["mtrec@equal"] is None
     assert rates["mtrec@pcgrad"] is not None
+
+
+def test_a_method_of_somebody_else_s_is_tried_by_its_path(command, site, quick, tmp_path, monkeypatch):
+    write_theirs(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    out, tried = tmp_path / "out", ("compare", "mtrec", "--seeds", 1, "--data", site)
+    result = command(*tried, "--balancer", "equal,theirs.unit:Unit", "--out", out, *quick)
+    assert result.code == 0, result.err
+    found = json.loads((out / "comparison.json").read_text())
+    assert list(found["recipes"]) == ["mtrec@equal", "mtrec@theirs.unit:Unit"]
+    recipe = (out / "mtrec-theirs.unit-Unit-seed0" / "recipe.toml").read_text()
+    assert 'method = "theirs.unit:Unit"' in recipe
+    result = command(*tried, "--balancer", "equal,theirs.units:Unit", "--out", tmp_path / "none", *quick)
+    assert "balance: The method 'theirs.units:Unit' is to be in a module 'theirs.units'" in sentence(
+        result, 2
+    )
 
 
 def test_an_ablation_of_one_s_own_is_one_file(command, site, quick, tmp_path):

@@ -1,7 +1,8 @@
-"""The tables in docs/methods.md, held against the code: what methods need, cost, keep and promise."""
+"""What methods say of themselves, held against them: what they need, cost, keep and promise."""
 
-from collections import Counter
-from inspect import Parameter, signature
+import re
+from math import sqrt
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,15 +11,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from counterpoint import balance
-from counterpoint.balance import Balancer
+from counterpoint.balance import Balancer, CoordinateBalancer, catalogue
+from counterpoint.balance.registry import find
 from methods import NEEDED, Ladder, batches
 
 from .matrices import NAMES, losses, matrices, rotations
-from .promises import explained, lengths, lines, promising, table
 
 METHODS = balance.available()
-WEIGHING = [name for name in METHODS if "coordinates" not in table()[name].needs]
-every_method = pytest.mark.parametrize("name", METHODS)
+every_method = pytest.mark.every_method
 relaxed = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
 )
@@ -52,42 +52,24 @@ def merged(
     return result
 
 
-def test_the_table_has_every_method_once() -> None:
-    assert Counter(line.method for line in lines()) == Counter(METHODS)
-
-
-def test_every_promise_is_explained_and_tested() -> None:
-    tested = {
-        "scales", "symmetric", "agrees", "agrees with the target", "sum without conflict", "alone",
-    }  # fmt: skip
-    assert explained() == tested
-    assert set().union(*(line.promises for line in lines())) == tested
-
-
-@every_method
-def test_options_and_their_defaults(name: str) -> None:
-    inherited = {"granularity": "whole", "passes": "exact", "every": 1}  # told once, below the tables
-    expected = []
-    for option, parameter in signature(type(new(name))).parameters.items():
-        if parameter.default is Parameter.empty:
-            expected.append(option)
-        elif not (option in inherited and parameter.default == inherited[option]):
-            expected.append(f"{option}={parameter.default}")
-    assert table()[name].options == tuple(expected)  # in the order in which they can be given by position
+def test_every_promise_is_explained_tested_and_given() -> None:
+    tested = set(
+        re.findall(r'^@pytest.mark.promise\("([a-z ]+)"\)', Path(__file__).read_text(), flags=re.MULTILINE)
+    )
+    assert tested == set(catalogue.PROMISES)
+    assert tested == {word for name in METHODS for word in find(name).promises}
 
 
 @every_method
 def test_needs(name: str) -> None:
     balancer = new(name)
-    needs = {"target"} if balancer.needs_target else set()
-    needs |= {"losses"} if balancer.needs_losses else set()
-    needs |= {"coordinates"} if isinstance(balancer, balance.CoordinateBalancer) else set()
-    assert table()[name].needs == needs
+    assert ("target" in catalogue.needs(find(name))) is balancer.needs_target
+    assert ("losses" in catalogue.needs(find(name))) is balancer.needs_losses
 
 
 @every_method
 def test_state(name: str) -> None:
-    assert table()[name].state == set(new(name).state_dict())
+    assert set(catalogue.state(find(name))) == set(new(name).state_dict())
 
 
 @every_method
@@ -100,12 +82,12 @@ def test_passes(name: str) -> None:
         for words in batches(2):
             model.step(balancer, words)
         counts.append(len(passes) / 2)
-    assert counts == {"1": [1, 1], "2": [2, 2], "K": [3, 5]}[table()[name].passes]
+    assert counts == {"1": [1, 1], "2": [2, 2], "K": [3, 5]}[find(name).cost]
 
 
 @every_method
 def test_sources(name: str) -> None:
-    assert len(table()[name].source) > 10 or name in ("equal", "fixed", "single")
+    assert len(find(name).source) > 10
 
 
 @every_method
@@ -125,7 +107,7 @@ def test_is_finite_at_any_size(name: str, gradients: Tensor, exponent: int) -> N
     assert merged(name, gradients * 10.0**exponent).isfinite().all()
 
 
-@pytest.mark.parametrize("name", promising("scales"))
+@pytest.mark.promise("scales")
 @given(gradients=matrices(), exponent=st.integers(-6, 6), earlier=st.integers(0, 2))
 @relaxed
 def test_scales(name: str, gradients: Tensor, exponent: int, earlier: int) -> None:
@@ -136,7 +118,7 @@ def test_scales(name: str, gradients: Tensor, exponent: int, earlier: int) -> No
     torch.testing.assert_close(again, once, rtol=1e-6, atol=1e-6 * largest)
 
 
-@pytest.mark.parametrize("name", promising("symmetric"))
+@pytest.mark.promise("symmetric")
 @given(gradients=matrices(), data=st.data(), earlier=st.integers(0, 2))
 @relaxed
 def test_symmetric(name: str, gradients: Tensor, data: st.DataObject, earlier: int) -> None:
@@ -147,7 +129,7 @@ def test_symmetric(name: str, gradients: Tensor, data: st.DataObject, earlier: i
     torch.testing.assert_close(again, once, rtol=1e-6, atol=1e-6 * largest)
 
 
-@pytest.mark.parametrize("name", promising("agrees"))
+@pytest.mark.promise("agrees")
 @given(gradients=matrices(), earlier=st.integers(0, 2))
 @relaxed
 def test_agrees_with_every_task(name: str, gradients: Tensor, earlier: int) -> None:
@@ -156,7 +138,7 @@ def test_agrees_with_every_task(name: str, gradients: Tensor, earlier: int) -> N
     assert (gradients @ result >= -1e-6 * sizes).all()
 
 
-@pytest.mark.parametrize("name", promising("agrees with the target"))
+@pytest.mark.promise("agrees with the target")
 @given(gradients=matrices(), earlier=st.integers(0, 2))
 @relaxed
 def test_agrees_with_the_target(name: str, gradients: Tensor, earlier: int) -> None:
@@ -165,7 +147,7 @@ def test_agrees_with_the_target(name: str, gradients: Tensor, earlier: int) -> N
     assert float(gradients[0] @ result) >= -1e-9 * size
 
 
-@pytest.mark.parametrize("name", promising("sum without conflict"))
+@pytest.mark.promise("sum without conflict")
 @given(gradients=matrices(), data=st.data(), earlier=st.integers(0, 2))
 @relaxed
 def test_is_the_sum_without_conflict(name: str, gradients: Tensor, data: st.DataObject, earlier: int) -> None:
@@ -175,7 +157,7 @@ def test_is_the_sum_without_conflict(name: str, gradients: Tensor, data: st.Data
     torch.testing.assert_close(result, gradients.sum(dim=0), rtol=1e-9, atol=1e-12 * float(gradients.norm()))
 
 
-@pytest.mark.parametrize("name", promising("alone"))
+@pytest.mark.promise("alone")
 @given(gradients=matrices(), data=st.data(), earlier=st.integers(0, 2))
 @relaxed
 def test_alone_a_task_keeps_its_gradient(
@@ -188,7 +170,7 @@ def test_alone_a_task_keeps_its_gradient(
     torch.testing.assert_close(result, gradients[0])
 
 
-@pytest.mark.parametrize("name", WEIGHING)
+@pytest.mark.every_method(but=CoordinateBalancer)
 @given(gradients=matrices(), data=st.data())
 @relaxed
 def test_is_the_combination_its_weights_tell(name: str, gradients: Tensor, data: st.DataObject) -> None:
@@ -267,25 +249,15 @@ def test_methods_are_told_apart() -> None:
     }
 
 
-K, LONG = 4, torch.tensor([3.0, -1.0, 2.0]).double()
-LENGTHS = {
-    "K": K,
-    "K / 2": K / 2,
-    "1": 1.0,
-    "1 + c": 1 + balance.make("cagrad").c,
-    "1 + (K - 1) `scale`": 1 + (K - 1) * balance.make("mtrec").scale,
-    "a length of 1": 1 / LONG.norm(),
-    "a length of √K": K**0.5 / LONG.norm(),
-    "(1 - β) K": (1 - balance.make("db_mtl").beta) * K,
-}
-BELOW = {"nash_mtl": "a length of 1", "fairgrad": "a length of √K", "db_mtl": "(1 - β) K"}
+@every_method
+def test_how_long_the_merged_gradient_is(name: str) -> None:
+    tasks, one, balancer = 4, torch.tensor([3.0, -1.0, 2.0]).double(), new(name)
+    told = find(name).length
+    if told:
+        merged = balancer.merge(one.repeat(tasks, 1), target=0, losses=torch.ones(tasks).double())
+        known = {"K": tasks, "norm": float(one.norm()), "sqrt": sqrt, **vars(balancer)}
+        torch.testing.assert_close(merged, eval(told, known) * one)
 
 
-@pytest.mark.parametrize(("name", "length"), sorted((lengths() | BELOW).items()))
-def test_how_long_the_merged_gradient_is(name: str, length: str) -> None:
-    merged = new(name).merge(LONG.repeat(K, 1), target=0, losses=torch.ones(K).double())
-    torch.testing.assert_close(merged, LENGTHS[length] * LONG)
-
-
-def test_every_length_is_told() -> None:
-    assert {*lengths(), *BELOW, "fixed", "chain", "mtadam"} == set(METHODS)
+def test_lengths_are_told_where_they_are_known() -> None:
+    assert {name for name in METHODS if not find(name).length} <= {"fixed", "chain", "mtadam"}

@@ -99,6 +99,14 @@ def test_one_step_is_the_optimizers_on_the_clipped_gradient(train, toy, batches,
     assert not torch.equal(trained.shared.weight, again.shared.weight)
 
 
+def test_the_steps_of_a_balancer_that_is_an_optimizer_are_not_clipped(train, new_run):
+    short, any_length = (
+        train(new_run(name), "mtadam", number=2, epochs=1, warmup=0.0, clip_norm=limit).state_dict()
+        for name, limit in (("short", 1e-4), ("any", None))
+    )
+    assert all(torch.equal(short[name], any_length[name]) for name in any_length)
+
+
 @pytest.mark.parametrize("method", ["equal", "pcgrad", "mtrec"])
 @pytest.mark.parametrize("step", [1, 5, 6, 9])
 def test_an_interrupted_run_ends_with_the_same_weights_and_logs(step, method, train, new_run):

@@ -1,4 +1,4 @@
-"""One step's tasks, as methods see them and as the engine holds them."""
+"""What a caller gives of one step, as the engine holds it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,108 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.amp import GradScaler
+from torch.autograd.graph import get_gradient_edge
 
-from counterpoint.balance import checks, ranks
-from counterpoint.balance.graph import common_leaves, leaves, without
+from counterpoint.balance import checks, processes
+from counterpoint.balance.graph import common_leaves, distinct, leaves, nodes, nodes_below, nodes_of, without
 from counterpoint.balance.rows import Row, sum_of
-
-
-@dataclass(frozen=True, eq=False)
-class Tasks:
-    """The tasks of a step, or the rows their gradients were merged into.
-
-    Attributes:
-        names: of the tasks; of a row of several tasks "category+entities".
-        target: the position of the target task; `None` if the batch lacks it or no target was named.
-        losses: their values, where known.
-    """
-
-    names: tuple[str, ...]
-    target: int | None = None
-    losses: Float[np.ndarray, " tasks"] | None = None
-
-    @property
-    def values(self) -> Float[np.ndarray, " tasks"]:
-        """The losses, which the caller knows to be there."""
-        assert self.losses is not None
-        return self.losses
-
-    def mixed(self, mixture: Float[np.ndarray, "rows tasks"]) -> "Tasks":
-        """Return the rows that these combinations of the tasks are."""
-        names = tuple(
-            "+".join(name for name, factor in zip(self.names, row, strict=True) if factor)
-            for row in mixture.tolist()
-        )
-        target = None
-        if self.target is not None:
-            target = next((index for index, row in enumerate(mixture) if row[self.target]), None)
-        with np.errstate(invalid="ignore"):  # 0 · ∞; a loss that is not finite is dealt with by the engine
-            return Tasks(names, target, None if self.losses is None else mixture @ self.losses)
-
-
-@dataclass(frozen=True, eq=False)
-class Step(Tasks):
-    """What a method may look at to weigh the rows of one block.
-
-    Attributes:
-        gramian: the inner products of the rows, in float64.
-        block: the number of the block, for methods with a state for each.
-    """
-
-    gramian: Float[np.ndarray, "rows rows"] = field(kw_only=True)
-    block: int = field(default=0, kw_only=True)
-
-
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """Which passes to take, and how the method's rows follow from them.
-
-    Attributes:
-        taken: the combination of losses each pass differentiates.
-        mixing: the method's rows as combinations of the gradients taken.
-        solve: whether the method is to weigh its rows; otherwise they are added up.
-        simple: whether the method's rows are the tasks, and a pass is taken for each.
-    """
-
-    taken: Float[np.ndarray, "taken tasks"]
-    mixing: Float[np.ndarray, "rows taken"]
-    solve: bool = True
-    simple: bool = False
-
-    @classmethod
-    def of(cls, mixture: Float[np.ndarray, "rows tasks"], *, solve: bool = True) -> "Plan":
-        """Take a pass per row; a factor its tasks share is applied to the gradient instead of the losses."""
-        mixture = np.asarray(mixture, dtype=np.float64)
-        if np.array_equal(mixture, np.eye(mixture.shape[1])):
-            return cls(mixture, mixture, solve, simple=True)
-        used = mixture != 0
-        largest = mixture.max(axis=1, where=used, initial=-np.inf)
-        alike = largest == mixture.min(axis=1, where=used, initial=np.inf)
-        taken = np.where(alike[:, None], used, mixture)
-        return cls(taken, np.diag(np.where(alike, largest, 1.0)), solve)
-
-    def task_by_task(self) -> "Plan":
-        """Return the plan with a pass per task."""
-        if self.simple:
-            return self
-        return Plan(np.eye(self.taken.shape[1]), self.mixing @ self.taken, self.solve)
-
-
-@dataclass(frozen=True, eq=False)
-class Merged:
-    """A merged gradient, a tensor per parameter, and how it came about.
-
-    Attributes:
-        parts: `None` for zero.
-        weights: of the gradients taken; what a method that decides by coordinate keeps of each.
-        finite: whether the gradients were.
-        effects: the inner product with every gradient, if it does not follow from the weights.
-    """
-
-    parts: list[Tensor | None]
-    weights: Float[np.ndarray, "blocks taken"]
-    finite: bool
-    effects: Float[np.ndarray, " taken"] | None = None
+from counterpoint.balance.step import Tasks
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,16 +52,16 @@ class Batch:
         checks.scaler(scaler)
         present = {task: loss for task, loss in losses.items() if loss is not None}
         names = tuple(present)
-        if ranks.several():  # before anything that could raise on one rank and leave the others waiting
-            ranks.agree("target and tasks, in the same order", (target, *names))
+        if processes.several():  # before anything that could raise on one rank and leave the others waiting
+            processes.agree("target and tasks, in the same order", (target, *names))
         checks.losses(present)
-        position = checks.target_position(target, losses, names)
+        position = _position(target, losses, names)
         of_tasks = list(present.values())
         common = _shared(losses, of_tasks, shared, representation)
         own: list[Tensor] = []
-        if ranks.several():
+        if processes.several():
             own = _own(of_tasks, common, heads)
-            ranks.agree_on_parameters([*common, *own])
+            processes.agree_on_parameters([*common, *own])
         tasks = Tasks(names, position, _values(of_tasks))
         return cls(tasks, of_tasks, common, own, _scale(scaler), list(representation))
 
@@ -196,9 +100,15 @@ class Pending:
     def joined(self, target: str | None) -> tuple[Batch, list[Row]]:
         """Return the tasks kept as if they had come in one batch, and their gradients."""
         names = tuple(self.rows)
-        position = checks.target_position(target, self.rows, names)
+        position = _position(target, self.rows, names)
         tasks = Tasks(names, position, np.array([self.losses[task] for task in names]))
         return Batch(tasks, [], self.parameters, [], self.scale), list(self.rows.values())
+
+
+def _position(target: str | None, losses: Mapping[str, object], present: Sequence[str]) -> int | None:
+    """Return where the target stands among the present tasks, `None` if the batch lacks it."""
+    checks.target_not_misspelt(target, losses)
+    return present.index(target) if target in present else None
 
 
 def _shared(
@@ -208,13 +118,65 @@ def _shared(
     representation: Sequence[Tensor],
 ) -> list[Tensor]:
     """Return the shared parameters: those given, those below the representation, or what losses share."""
-    given = [] if shared is None else checks.shared_given(shared)
+    given = [] if shared is None else _given(shared)
     if representation:
-        return checks.below(representation, present, given)
+        _refuse_uncut(representation, present)
+        below = _trainable([*leaves(representation), *given])
+        _refuse_past(representation, present, below)
+        return below
     if shared is not None:
         return given
     checks.told_apart(losses)
-    return checks.trainable(common_leaves(present))
+    return _trainable(common_leaves(present))
+
+
+def _given(shared: Iterable[Tensor]) -> list[Tensor]:
+    """Return the parameters given that take gradients, each once."""
+    checks.iterable_of_parameters(shared)
+    parameters = list(shared)
+    checks.parameters(parameters)
+    return _trainable(parameters)
+
+
+def _trainable(parameters: Iterable[Tensor]) -> list[Tensor]:
+    """Return the parameters that take gradients, each once."""
+    kept = distinct(parameter for parameter in parameters if parameter.requires_grad)
+    checks.trainable(kept)
+    return kept
+
+
+def _refuse_uncut(representation: Sequence[Tensor], losses: Sequence[Tensor]) -> None:
+    """Raise unless the losses depend on the trunk by the tensors of the representation alone."""
+    for each in representation:
+        if each.is_leaf or not each.requires_grad:
+            raise ValueError("The representation must be what the trunk computed from its parameters.")
+    cut = nodes_of(representation)
+    for node in cut if len(cut) > 1 else ():
+        if any(other in cut for other in nodes_below(node)):
+            raise ValueError(
+                "One tensor of the representation is computed from another; give those that the heads take."
+            )
+    given = {(edge.node, edge.output_nr) for edge in map(get_gradient_edge, representation)}
+    for node in nodes(losses, above=cut):
+        if any(below in cut and (below, output) not in given for below, output in node.next_functions):
+            raise ValueError(
+                "A loss depends on another output of what computed the representation, as on the state beside"
+                " the outputs of an RNN; give every tensor by which the heads depend on the trunk."
+            )
+
+
+def _refuse_past(
+    representation: Sequence[Tensor], losses: Sequence[Tensor], parameters: Sequence[Tensor]
+) -> None:
+    """Raise if a loss reaches a parameter below the representation past it."""
+    known = set(map(id, parameters))
+    for parameter in leaves(losses, above=nodes_of(representation)):
+        if id(parameter) in known:
+            raise ValueError(
+                f"A loss reaches a shared parameter of shape {tuple(parameter.shape)} past the"
+                " representation; give every tensor by which the heads depend on the trunk, or use"
+                " passes='exact'."
+            )
 
 
 def _own(losses: Sequence[Tensor], shared: Sequence[Tensor], heads: Iterable[Tensor] | None) -> list[Tensor]:
@@ -222,9 +184,9 @@ def _own(losses: Sequence[Tensor], shared: Sequence[Tensor], heads: Iterable[Ten
     reached = without(leaves(losses), shared)
     if heads is None:
         return reached
-    own = without(checks.trainable(heads), shared)
+    own = without(_trainable(heads), shared)
     beyond = without(reached, own)
-    if not all(ranks.all_of([not beyond])):  # on this rank or another
+    if not all(processes.all_of([not beyond])):  # on this rank or another
         raise ValueError(
             "A loss reaches a parameter that is neither in shared nor in heads"
             f"{f', of shape {tuple(beyond[0].shape)}' if beyond else ''}: give all of the model's."
@@ -234,7 +196,7 @@ def _own(losses: Sequence[Tensor], shared: Sequence[Tensor], heads: Iterable[Ten
 
 def _values(losses: Sequence[Tensor]) -> Float[np.ndarray, " tasks"]:
     values = torch.stack([loss.detach().to(losses[0].device) for loss in losses]).cpu().double()
-    return ranks.average_values(values).numpy()
+    return processes.average_values(values).numpy()
 
 
 def _scale(scaler: GradScaler | None) -> float:

@@ -1,22 +1,21 @@
-"""What callers can get wrong, said in one sentence with the remedy."""
+"""What callers can get wrong, said in one sentence with the remedy; all here raise or do nothing."""
 
 import difflib
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from math import inf
-from numbers import Real
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 from torch.amp import GradScaler
-from torch.autograd.graph import get_gradient_edge
 
-from counterpoint.balance.graph import distinct, leaves, nodes, nodes_below, nodes_of
+from counterpoint.balance.step import Tasks
 
-Kept = TypeVar("Kept")
+if TYPE_CHECKING:
+    from counterpoint.balance.blocks import BlockBalancer
+    from counterpoint.balance.method import Method
 
 
 def near(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
@@ -55,21 +54,15 @@ def losses(present: Mapping[str, Tensor]) -> None:
             )
 
 
-def target_position(target: str | None, losses: Mapping[str, object], present: Sequence[str]) -> int | None:
-    """Return where the target stands among the present tasks, `None` if the batch lacks it.
-
-    A batch may lack any task, so a target that is no key is an error only if it looks like a misspelt one.
-    """
+def target_not_misspelt(target: object, losses: Mapping[str, object]) -> None:
+    """Raise unless the target is a task's name, or one so unlike all that the batch may lack it."""
     if target is not None and not isinstance(target, str):
         raise TypeError(f"The target must be the name of a task, not {target!r}.")
-    if target is None or target in losses:
-        return present.index(target) if target in present else None
-    meant = near(target, losses, cutoff=0.8)
+    meant = "" if target is None or target in losses else near(target, losses, cutoff=0.8)
     if meant:
         known = ", ".join(map(repr, losses))
         remedy = f"if this batch lacks it, say so with {target!r}: None"
         raise ValueError(f"The target {target!r} is not among the tasks {known}{meant}; {remedy}.")
-    return None
 
 
 def target_named(method: object, target: str | int | None) -> None:
@@ -78,30 +71,30 @@ def target_named(method: object, target: str | int | None) -> None:
         raise ValueError(f"{method!r} favours one task over the others: name it with target=….")
 
 
-def shared_given(shared: Iterable[Tensor]) -> list[Tensor]:
-    """Return the parameters that take gradients, each once."""
+def iterable_of_parameters(shared: object) -> None:
+    """Raise unless it may hold parameters."""
     if isinstance(shared, Tensor) or not isinstance(shared, Iterable):
         raise TypeError(
             f"shared must be the parameters, as trunk.parameters() gives them, not a {type(shared).__name__}."
         )
-    parameters = list(shared)
-    for parameter in parameters:
-        if not isinstance(parameter, Tensor):
+
+
+def parameters(given: Sequence[object]) -> None:
+    """Raise unless there are parameters and nothing else."""
+    for each in given:
+        if not isinstance(each, Tensor):
             raise TypeError(
-                f"shared must hold parameters, as trunk.parameters() gives them, not a"
-                f" {type(parameter).__name__}."
+                f"shared must hold parameters, as trunk.parameters() gives them, not a {type(each).__name__}."
             )
-    if not parameters:
+    if not given:
         raise ValueError(
             "shared has no parameters; was it a generator that is used up? Give it anew, or a list."
         )
-    return trainable(parameters)
 
 
-def trainable(parameters: Iterable[Tensor]) -> list[Tensor]:
-    """Return the parameters that take gradients, each once; raise unless all can be worked on."""
-    kept = distinct(parameter for parameter in parameters if parameter.requires_grad)
-    for parameter in kept:
+def trainable(parameters: Iterable[Tensor]) -> None:
+    """Raise unless gradients of these parameters can be taken and merged."""
+    for parameter in parameters:
         which = f"A shared tensor of shape {tuple(parameter.shape)}"
         if not parameter.is_leaf:
             raise ValueError(f"{which} is computed, not a parameter: `shared` takes leaves.")
@@ -114,10 +107,9 @@ def trainable(parameters: Iterable[Tensor]) -> list[Tensor]:
                 f"{which} has a post-accumulate-grad hook, which would see every task's gradient by itself;"
                 " remove it, and do its work after backward()."
             )
-    return kept
 
 
-def ordered(method: Any, shared: object) -> None:
+def ordered(method: "Method", shared: object) -> None:
     """Raise if a method that keeps state by parameter would have to find the parameters itself."""
     if shared is None and method.needs_order():
         raise ValueError(
@@ -141,48 +133,12 @@ def scaler(given: object) -> None:
         raise TypeError(f"scaler must be a torch.amp.GradScaler, not {given!r}.")
 
 
-def below(
-    representation: Sequence[Tensor], losses: Sequence[Tensor], shared: Sequence[Tensor]
-) -> list[Tensor]:
-    """Return the parameters below the representation, with those given.
-
-    Raises:
-        ValueError: a loss reaches one of them past it, or one part of it is computed from another.
-    """
-    for each in representation:
-        if each.is_leaf or not each.requires_grad:
-            raise ValueError("The representation must be what the trunk computed from its parameters.")
-    cut = nodes_of(representation)
-    for node in cut if len(cut) > 1 else ():
-        if any(other in cut for other in nodes_below(node)):
-            raise ValueError(
-                "One tensor of the representation is computed from another; give those that the heads take."
-            )
-    given = {(edge.node, edge.output_nr) for edge in map(get_gradient_edge, representation)}
-    for node in nodes(losses, above=cut):
-        if any(below in cut and (below, output) not in given for below, output in node.next_functions):
-            raise ValueError(
-                "A loss depends on another output of what computed the representation, as on the state beside"
-                " the outputs of an RNN; give every tensor by which the heads depend on the trunk."
-            )
-    parameters = trainable([*leaves(representation), *shared])
-    known = set(map(id, parameters))
-    for parameter in leaves(losses, above=cut):
-        if id(parameter) in known:
-            shape = tuple(parameter.shape)
-            raise ValueError(
-                f"A loss reaches a shared parameter of shape {shape} past the representation;"
-                " give every tensor by which the heads depend on the trunk, or use passes='exact'."
-            )
-    return parameters
-
-
-def representation(method: object, given: Tensor | Sequence[Tensor] | None, *, wanted: bool) -> list[Tensor]:
-    """Return the representation's tensors; raise unless there are some just where the method takes them."""
+def representation(method: object, given: object, *, wanted: bool) -> None:
+    """Raise unless there are tensors of a representation just where the method takes them."""
     if given is None:
         if wanted:
             raise ValueError(f"{method!r} needs the trunk's output: give representation=….")
-        return []
+        return
     if not wanted:
         raise ValueError(f"{method!r} takes no representation: for methods with passes='representation'.")
     tensors = [given] if isinstance(given, Tensor) else given
@@ -190,7 +146,6 @@ def representation(method: object, given: Tensor | Sequence[Tensor] | None, *, w
         raise TypeError(f"The representation must be a tensor or a list of tensors, not {given!r}.")
     if not tensors:
         raise ValueError("The representation is an empty list; give the tensors that the heads take.")
-    return distinct(tensors)
 
 
 def same_parameters(first: Sequence[Tensor], second: Sequence[Tensor]) -> None:
@@ -205,42 +160,55 @@ def same_scale(first: float, second: float) -> None:
         raise ValueError("Tasks accumulated together must be scaled alike: update the scaler after merge().")
 
 
-def accumulated(pending: Kept | None) -> Kept:
-    """Return what was accumulated; raise if it is nothing."""
-    if pending is None:
-        raise ValueError("There is nothing to merge; call accumulate() for every task first.")
-    return pending
-
-
-def loss_values(method: Any, losses: Tensor | None, rows: int) -> Float[np.ndarray, " rows"] | None:
-    """Return the losses as numbers, which must be one per row, and there if the method needs them."""
+def loss_values(method: "Method", losses: object, rows: int) -> None:
+    """Raise unless there is a loss per row, or none where the method needs none."""
     if losses is None:
         if method.needs_losses:
             raise ValueError(f"{method!r} weighs tasks by their losses: give them with losses=….")
-        return None
+        return
     if not isinstance(losses, Tensor):
         raise TypeError(f"losses must be a tensor with a number per row, not a {type(losses).__name__}.")
     if losses.shape != (rows,):
         raise ValueError(f"There are {rows} rows, but losses of shape {tuple(losses.shape)}.")
-    values: Float[np.ndarray, " rows"] = losses.detach().cpu().double().numpy()
-    return values
 
 
-def granularity(value: Any) -> Any:
-    """Return "whole", "tensor", or groups of parameters as lists; raise if a parameter is in two."""
+def positive_losses(method: object, tasks: Tasks) -> None:
+    """Raise unless all losses are positive."""
+    for task, loss in zip(tasks.names, tasks.values.tolist(), strict=True):
+        if loss <= 0:
+            raise ValueError(
+                f"{method!r} takes logarithms of losses, and that of {task!r} is {loss:g}: leave the task out"
+                " of this batch, or add a constant to its loss."
+            )
+
+
+def losses_from_zero(method: object, tasks: Tasks) -> None:
+    """Raise if a loss is negative."""
+    for task, loss in zip(tasks.names, tasks.values.tolist(), strict=True):
+        if loss < 0:
+            raise ValueError(
+                f"{method!r} compares the sizes of losses, and that of {task!r} is {loss:g}: add a constant"
+                " to it that makes it positive."
+            )
+
+
+def granularity(value: object) -> None:
+    """Raise unless it is "whole", "tensor", or groups of parameters."""
     if value in ("whole", "tensor"):
-        return value
+        return
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise ValueError(
             f"granularity must be 'whole', 'tensor' or a list of lists of parameters, not {value!r}."
         )
     if any(isinstance(group, Tensor) or not isinstance(group, Iterable) for group in value):
         raise ValueError("granularity must be a list of lists of parameters: [[…], […]], not of parameters.")
-    groups = [list(group) for group in value]
+
+
+def in_one_group(groups: Sequence[Sequence[Tensor]]) -> None:
+    """Raise if a parameter is in two groups."""
     members = [id(parameter) for group in groups for parameter in group]
     if len(set(members)) < len(members):
         raise ValueError("A parameter stands in two groups of granularity; keep it in one.")
-    return groups
 
 
 def group(number: int, members: Sequence[Tensor], found: Sequence[int]) -> None:
@@ -252,7 +220,7 @@ def group(number: int, members: Sequence[Tensor], found: Sequence[int]) -> None:
         )
 
 
-def whole_only(method: Any) -> None:
+def whole_only(method: "BlockBalancer") -> None:
     """Raise if an option that works on whole gradients stands beside a finer granularity."""
     if method.granularity == "whole":
         return
@@ -260,19 +228,6 @@ def whole_only(method: Any) -> None:
         raise ValueError(f"passes={method.passes!r} needs granularity='whole'.")
     if method.holds():
         raise ValueError(f"every={method.every!r} needs granularity='whole'.")
-
-
-def count(option: str, value: object) -> None:
-    """Raise unless the option is a whole number from 1 on."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{option} must be a whole number from 1 on, not {value!r}.")
-
-
-def within(option: str, value: float, low: float, high: float) -> None:
-    """Raise unless the option lies between two numbers, both included."""
-    _number(option, value)
-    if not low <= value <= high:
-        raise ValueError(f"{option} must be between {low:g} and {high:g}, not {value!r}.")
 
 
 def matrix(gradients: Tensor) -> None:
@@ -295,62 +250,33 @@ def gramian(value: Tensor) -> None:
         raise ValueError(f"A Gramian is a (tasks, tasks) matrix, not of shape {tuple(value.shape)}.")
 
 
-def tiling(blocks: Sequence[tuple[int, int]], coordinates: int) -> Sequence[tuple[int, int]]:
-    """Return the blocks if they cover every coordinate exactly once."""
+def tiling(blocks: Sequence[tuple[int, int]], coordinates: int) -> None:
+    """Raise unless the blocks cover every coordinate exactly once."""
     ordered = sorted(blocks)
     joined = all(left[1] == right[0] for left, right in pairwise(ordered))
     if not joined or ordered[0][0] != 0 or ordered[-1][1] != coordinates:
         raise ValueError(
             f"blocks must cover the coordinates 0 to {coordinates} once each, not {list(blocks)}."
         )
-    return blocks
 
 
-def row_names(tasks: Sequence[str] | None, rows: int) -> tuple[str, ...]:
-    """Return the names of the rows: those given, which must be as many, or their numbers."""
-    names = tuple(map(str, range(rows))) if tasks is None else tuple(tasks)
+def row_names(names: Sequence[str], rows: int) -> None:
+    """Raise unless there is a name for every row."""
     if len(names) != rows:
         raise ValueError(f"There are {rows} rows, but {len(names)} names of tasks: {', '.join(names)}.")
-    return names
 
 
-def row(target: int | None, rows: int) -> int | None:
-    """Return the target if it is one of the rows."""
-    if target is not None and (not isinstance(target, int) or isinstance(target, bool)):
+def row(target: object, rows: int) -> None:
+    """Raise unless the target, if there is one, is one of the rows."""
+    if target is None:
+        return
+    if not isinstance(target, int) or isinstance(target, bool):
         raise TypeError(f"The target of a matrix is the number of its row, not {target!r}.")
-    if target is not None and not 0 <= target < rows:
+    if not 0 <= target < rows:
         raise ValueError(f"The target is row {target}, but the rows are 0 to {rows - 1}.")
-    return target
 
 
-def one_of(option: str, value: object, allowed: Sequence[str]) -> None:
-    """Raise unless the option has one of the allowed values."""
-    if value not in allowed:
-        raise ValueError(f"{option} must be one of {', '.join(map(repr, allowed))}, not {value!r}.")
-
-
-def positive(option: str, value: float) -> None:
-    """Raise unless the option is a positive finite number."""
-    _number(option, value)
-    if not 0 < value < inf:
-        raise ValueError(f"{option} must be a positive finite number, not {value!r}.")
-
-
-def from_zero(option: str, value: float) -> None:
-    """Raise unless the option is a finite number that is not negative."""
-    _number(option, value)
-    if not 0 <= value < inf:
-        raise ValueError(f"{option} must be a finite number from 0 on, not {value!r}.")
-
-
-def below_one(option: str, value: float) -> None:
-    """Raise unless the option may be the decay of an average."""
-    _number(option, value)
-    if not 0 <= value < 1:
-        raise ValueError(f"{option} must be from 0 to below 1, not {value!r}.")
-
-
-def solved(method: object, weights: Sequence[Any], rows: int) -> None:
+def solved(method: object, weights: Sequence[Float[np.ndarray, " rows"]], rows: int) -> None:
     """Raise unless a method has weighed every row."""
     for each in weights:
         if np.shape(each) != (rows,):
@@ -368,8 +294,3 @@ def warn_of_nothing_shared(parameters: Sequence[Tensor]) -> None:
             " losses, and was that outside torch.no_grad()?",
             stacklevel=2,
         )
-
-
-def _number(option: str, value: object) -> None:
-    if not isinstance(value, Real):
-        raise TypeError(f"{option} must be a number, not {value!r}.")

@@ -6,10 +6,9 @@ A method says two things: how the losses are grouped into rows (`Balancer.rows`)
 weighs every row with, given the rows' inner products (`Balancer.solve`). Everything else is here.
 """
 
-import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, overload
 
 import numpy as np
@@ -19,82 +18,25 @@ from torch import Tensor
 from torch.amp import GradScaler
 
 from counterpoint.balance import checks
-from counterpoint.balance.batch import Batch, Merged, Pending, Plan, Step, Tasks
+from counterpoint.balance.batch import Batch, Pending
 from counterpoint.balance.gramian import Block, combine, gramians, inner_products, mixed, summed
+from counterpoint.balance.graph import distinct
+from counterpoint.balance.method import Method
 from counterpoint.balance.passes import take_rows
 from counterpoint.balance.report import InParameters, Report, report
 from counterpoint.balance.rows import Aligned, Row, add_grads, align
-from counterpoint.balance.state import Stateful
+from counterpoint.balance.step import Merged, Plan, Tasks
 
 
 @dataclass(eq=False, repr=False)
-class Balancer(Stateful):
+class Balancer(Method):
     """Merges the gradients of several tasks into one; every method is a subclass.
 
-    A subclass is a dataclass whose fields are its options. By itself this class takes one row per task and
-    adds them up.
-
-    Attributes:
-        needs_target: whether the method favours one task, which then has to be named.
-        needs_losses: whether the method looks at the losses' values.
-        stateful: the attributes that change from step to step: plain values, arrays, lists and dictionaries.
-        whole_tables: whether tables of embeddings are to come whole instead of by the rows touched.
-        scales: whether a task's gradient is only scaled, whatever the others are: what a chain begins with.
-        by_place: whether state is kept by the place of parameters.
-        is_optimizer: whether what it makes is a step, for the optimizer that `optimizer` returns.
+    A subclass is a dataclass whose fields are its options: see `Method` for what it may say. By itself this
+    class takes one row per task and adds them up.
     """
 
-    needs_target: ClassVar[bool] = False
-    needs_losses: ClassVar[bool] = False
-    whole_tables: ClassVar[bool] = False
-    scales: ClassVar[bool] = True
-    by_place: ClassVar[bool] = False
-    is_optimizer: ClassVar[bool] = False
-
     _pending: ClassVar[Pending | None] = None  # an instance's own between `accumulate` and `merge`
-
-    def rows(self, tasks: Tasks) -> Float[np.ndarray, "rows tasks"]:
-        """Return the combinations of losses to differentiate: one backward pass through the trunk each."""
-        return np.eye(len(tasks.names))
-
-    def solve(self, step: Step) -> Float[np.ndarray, " rows"]:
-        """Return the weight of every row in the merged gradient of one block; here 1."""
-        return np.ones(len(step.gramian))
-
-    def weigh(
-        self, products: Float[np.ndarray, "blocks rows rows"], rows: Tasks
-    ) -> Float[np.ndarray, "blocks rows"]:
-        """Return the weights of the rows in every block, given their Gramians; here block by block."""
-        steps = [
-            Step(rows.names, rows.target, rows.losses, gramian=gramian, block=block)
-            for block, gramian in enumerate(products)
-        ]
-        weights = [self.solve(step) for step in steps]
-        checks.solved(self, weights, len(rows.names))
-        return np.array(weights).reshape(products.shape[:2])
-
-    def blocks(self, parameters: Sequence[Tensor]) -> list[Block] | None:
-        """Return the groups of parameters with a Gramian of their own, or `None` for one over all."""
-        return None
-
-    def optimizer(self, parameters: Iterable[Any]) -> torch.optim.Optimizer | None:
-        """Return the optimizer that the merged gradient is made for, or `None` if any will do, as here.
-
-        Args:
-            parameters: tensors, or groups of them with rates and decays of their own, as torch takes them.
-        """
-        return None
-
-    def check_tasks(self, names: Sequence[str]) -> None:
-        """Raise `ValueError` if these tasks cannot be balanced, as a step with them would."""
-
-    def at_representation(self) -> bool:
-        """Return whether gradients are to be taken at the trunk's output instead of its parameters."""
-        return False
-
-    def needs_order(self) -> bool:
-        """Return whether the shared parameters have to come in the same order at every step."""
-        return self.by_place
 
     def backward(
         self,
@@ -108,6 +50,17 @@ class Balancer(Stateful):
         diagnose: bool = False,
     ) -> Report:
         """Fill `.grad` as `Tensor.backward` would, with the merged gradient in the shared parameters.
+
+            >>> import torch
+            >>> from counterpoint import balance
+            >>> trunk, heads = torch.nn.Linear(3, 2), torch.nn.Linear(2, 2)
+            >>> click, like = heads(trunk(torch.ones(4, 3))).square().mean(dim=0)
+            >>> balancer = balance.make("mtrec")
+            >>> report = balancer.backward(
+            ...     {"click": click, "like": like}, shared=trunk.parameters(), target="click"
+            ... )
+            >>> report.tasks, trunk.weight.grad.shape
+            (('click', 'like'), torch.Size([2, 3]))
 
         Every other parameter a loss reaches gets its own plain gradient, whatever the method weighs the tasks
         with. Both are added to what is there, so gradients accumulate over calls. The graphs are freed.
@@ -148,7 +101,8 @@ class Balancer(Stateful):
                 of shared parameters are as they were.
             TypeError: a loss that is no tensor, or another argument of a wrong type.
         """
-        cut = checks.representation(self, representation, wanted=self.at_representation())
+        checks.representation(self, representation, wanted=self.at_representation())
+        cut = [representation] if isinstance(representation, Tensor) else distinct(representation or ())
         if self.needs_target:
             checks.target_named(self, target)
         checks.ordered(self, shared)
@@ -212,6 +166,11 @@ class Balancer(Stateful):
     ) -> Report | Float[Tensor, " coordinates"]:
         """Return what `backward` would put into `.grad`, for a plain matrix of task gradients.
 
+            >>> import torch
+            >>> from counterpoint import balance
+            >>> balance.make("pcgrad").merge(torch.tensor([[2.0, 0.0], [-1.0, 1.0]]))
+            tensor([1., 2.])
+
         Without a matrix, the gradients that `accumulate` kept are merged into `.grad`, and the report is
         returned.
 
@@ -231,7 +190,9 @@ class Balancer(Stateful):
         if self.needs_target:
             checks.target_named(self, target)
         if gradients is None:
-            batch, rows = checks.accumulated(self._pending).joined(target)
+            if self._pending is None:
+                raise ValueError("There is nothing to merge; call accumulate() for every task first.")
+            batch, rows = self._pending.joined(target)
             report = self._kept_if_finite(
                 lambda: self._settle(
                     batch, rows, self._plan(batch.tasks).task_by_task(), by_parameter=diagnose
@@ -240,7 +201,8 @@ class Balancer(Stateful):
             self.discard()
             return report
         checks.matrix(gradients)
-        spans = checks.tiling(blocks or [(0, gradients.shape[1])], gradients.shape[1])
+        spans = blocks or [(0, gradients.shape[1])]
+        checks.tiling(spans, gradients.shape[1])
         named = self._named(len(gradients), target, losses, tasks)
         first: Tensor = gradients[0].detach().clone()  # the merged gradient is written there
         rows_given = (first, *gradients[1:].detach())
@@ -275,16 +237,6 @@ class Balancer(Stateful):
         named = self._named(len(gramian), target, losses, tasks)
         products = gramian.detach().cpu().double().numpy()[None]
         return torch.from_numpy(self._weights(products, self._plan(named).task_by_task(), named)[0])
-
-    def __repr__(self) -> str:
-        shorten = reprlib.Repr()
-        shorten.maxlevel, shorten.maxdict = 1, 100
-        options = (
-            f"{each.name}={shorten.repr(getattr(self, each.name))}"
-            for each in fields(self)
-            if each.init and not (each.kw_only and getattr(self, each.name) == each.default)
-        )
-        return f"{type(self).__name__}({', '.join(options)})"
 
     def _plan(self, tasks: Tasks) -> Plan:
         """Decide on the passes; losses that are not finite are added up."""
@@ -364,6 +316,8 @@ class Balancer(Stateful):
         tasks: Sequence[str] | None,
     ) -> Tasks:
         """Return what a caller without losses said of the rows."""
-        names = checks.row_names(tasks, rows)
-        values = checks.loss_values(self, losses, rows)
-        return Tasks(names, checks.row(target, rows), values)
+        names = tuple(map(str, range(rows))) if tasks is None else tuple(tasks)
+        checks.row_names(names, rows)
+        checks.loss_values(self, losses, rows)
+        checks.row(target, rows)
+        return Tasks(names, target, None if losses is None else losses.detach().cpu().double().numpy())

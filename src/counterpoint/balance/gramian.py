@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from counterpoint.balance.report import cosines
-from counterpoint.balance.rows import Aligned, working
+from counterpoint.balance.rows import Aligned, Row, align, working
 
 Block = Sequence[int]
 """Positions of the parameters that share one Gramian."""
@@ -46,6 +46,17 @@ def gramians(
     if given; the others are not to be used then.
     """
     return summed(inner_products(gradients, blocks, rows, pairs), blocks)
+
+
+def gramians_of_rows(
+    rows: Sequence[Row],
+    parameters: Sequence[Tensor],
+    blocks: Sequence[Block],
+    pairs: Sequence[tuple[int, int]] | None = None,
+) -> Float[np.ndarray, "blocks rows rows"]:
+    """Return `gramians` of rows as passes take them."""
+    aligned = [align(gradients, like) for *gradients, like in zip(*rows, parameters, strict=True)]
+    return gramians(aligned, blocks, len(rows), pairs)
 
 
 def inner_products(

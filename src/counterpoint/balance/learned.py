@@ -59,3 +59,10 @@ def descend(
         root = entry["root"] / sqrt(1 - _SECOND ** entry["steps"])
         if root > 0:
             entry["value"] = max(-bound, min(bound, entry["value"] - lr * mean / (root + eps)))
+
+
+def softmax(logits: Float[np.ndarray, " tasks"]) -> Float[np.ndarray, " tasks"]:
+    """Return e^z / Σ e^z."""
+    powers = np.exp(logits - logits.max())
+    shares: Float[np.ndarray, " tasks"] = powers / powers.sum()
+    return shares

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from counterpoint.balance import checks, ranks
+from counterpoint.balance import checks, processes
 from counterpoint.balance.batch import Batch
 from counterpoint.balance.graph import (
     REENTRANT,
@@ -27,7 +27,7 @@ from counterpoint.balance.tables import Table, tables
 def take_rows(
     taken: Float[np.ndarray, "rows tasks"], batch: Batch, *, keep: bool = False
 ) -> Generator[Row, None, None]:
-    """Run the backward passes and yield each one's gradients of the parameters, averaged over ranks.
+    """Run the backward passes and yield each one's gradients of the parameters, averaged over processes.
 
     The first pass that adds a task's loss up fills its heads with their plain gradient on the way. Tasks that
     appear only in passes with other factors, or in none, get theirs in a pass of their own that stops at the
@@ -39,7 +39,7 @@ def take_rows(
     hidden = any(node.name() == REENTRANT for node in graph)
     reached = leaves_among(graph)
     beside = without(reached, parameters)
-    if len(beside) == len(reached) and not (hidden or ranks.several()):
+    if len(beside) == len(reached) and not (hidden or processes.several()):
         checks.warn_of_nothing_shared(parameters)
     terms = [
         [(loss, f) for loss, f in zip(losses, row, strict=True) if f and loss.requires_grad] for row in taken
@@ -60,7 +60,7 @@ def take_rows(
             yield _taken(parameters, found)
         of_heads: Row = [*take_grads(own)]
     if not keep:
-        add_grads(own, ranks.average(of_heads, own) if ranks.several() else of_heads)
+        add_grads(own, processes.average(of_heads, own) if processes.several() else of_heads)
 
 
 def _take_pass(
@@ -123,7 +123,7 @@ def rows_at_representation(batch: Batch) -> list[Row]:
     The heads' `.grad` is filled on the way.
     """
     above = nodes_of(batch.representation)
-    heads = batch.own if ranks.several() else leaves(batch.losses, above=above)
+    heads = batch.own if processes.several() else leaves(batch.losses, above=above)
     of_heads: Row = [None] * len(heads)
     rows: list[Row] = []
     cut = len(batch.representation)
@@ -138,7 +138,7 @@ def rows_at_representation(batch: Batch) -> list[Row]:
         rows.append([*own[:cut]])
         later = zip(of_heads, own[cut:], heads, strict=True)
         of_heads = [sum_of(first, second, like) for first, second, like in later]
-    add_grads(heads, ranks.average(of_heads, heads) if ranks.several() else of_heads)
+    add_grads(heads, processes.average(of_heads, heads) if processes.several() else of_heads)
     return rows
 
 
@@ -160,8 +160,8 @@ def send_through(batch: Batch, merged: Sequence[Tensor | None]) -> bool:
 
 
 def _taken(parameters: Sequence[Tensor], found: Mapping[int, Table]) -> Row:
-    """Return the parameters' gradients of the pass that ended, averaged over ranks."""
+    """Return the parameters' gradients of the pass that ended, averaged over processes."""
     row: Row = [*take_grads(parameters)]
     for position, table in found.items():
         row[position] = table.take(row[position])
-    return ranks.average(row, parameters) if ranks.several() else row
+    return processes.average(row, parameters) if processes.several() else row

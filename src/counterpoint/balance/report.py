@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from counterpoint.balance.batch import Tasks
+from counterpoint.balance.step import Tasks
 
 
 @dataclass(frozen=True, eq=False)

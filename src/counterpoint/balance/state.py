@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 
@@ -93,3 +94,21 @@ def as_arrays(value: Any) -> Any:
         case list():
             return [as_arrays(each) for each in value]
     return copy.deepcopy(value)
+
+
+def kept_of_blocks(
+    state: Mapping[str, Float[np.ndarray, " blocks"]],
+    task: str,
+    start: float,
+    like: Float[np.ndarray, " blocks"],
+) -> Float[np.ndarray, " blocks"]:
+    """Return what is kept of a task, block by block; `start` for a task that is new."""
+    kept = state.get(task)
+    if kept is None:
+        return np.full_like(like, start)
+    if kept.shape != like.shape:
+        raise ValueError(
+            f"The state of {task!r} is of {len(kept)} blocks of parameters, this step has {len(like)};"
+            " share the same parameters at every step, or take a new balancer."
+        )
+    return kept

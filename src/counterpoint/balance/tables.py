@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from counterpoint.balance import ranks
+from counterpoint.balance import processes
 from counterpoint.balance.graph import leaf_of
 from counterpoint.balance.rows import Gradient, Touched, sum_of
 
@@ -40,13 +40,13 @@ class Table:
         device = self.parameter.device
         every = [torch.empty(0, dtype=torch.int64, device=device)]
         every += [indices.reshape(-1).long() for indices in self.lookups.values()]
-        self.ids = ranks.union(torch.unique(torch.cat(every)))
+        self.ids = processes.union(torch.unique(torch.cat(every)))
         self._places = {
             node: torch.searchsorted(self.ids, indices.long().contiguous())
             for node, indices in self.lookups.items()
         }
         mine = all(node._saved_sparse for node in self.lookups) if self.lookups else None  # type: ignore[attr-defined]
-        self._sparse = ranks.all_of([mine])[0] if ranks.several() else bool(mine)
+        self._sparse = processes.all_of([mine])[0] if processes.several() else bool(mine)
         self._padding = {node: self._place_of_padding(node) for node in self.lookups}
 
     def catch(self, node: Node, gradient: Tensor | None) -> None:
@@ -61,7 +61,7 @@ class Table:
         """Return the table's gradient of the pass that ended; `dense` is what came by other ways."""
         caught, self.gradient = self.gradient, None
         if caught is None:
-            if dense is not None or not ranks.several():
+            if dense is not None or not processes.several():
                 return dense
             caught = self.parameter.new_zeros(len(self.ids), *self.parameter.shape[1:])
         return sum_of(dense, Touched(self.ids, caught, self._sparse), self.parameter)
@@ -82,7 +82,7 @@ def tables(graph: Iterable[Node], parameters: Sequence[Tensor]) -> Iterator[dict
     """
     found = _lookups(graph, parameters)
     opinions = [_worth(found.get(id(each), {}), each) for each in parameters]
-    worth = ranks.all_of(opinions) if ranks.several() else opinions
+    worth = processes.all_of(opinions) if processes.several() else opinions
     chosen = {
         position: Table(each, found.get(id(each), {}))
         for position, (each, is_worth) in enumerate(zip(parameters, worth, strict=True))

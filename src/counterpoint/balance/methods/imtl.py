@@ -1,16 +1,15 @@
-"""Methods that balance the sizes of gradients and losses, and treat all tasks alike."""
+"""The same projection of the result onto every gradient."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
-from counterpoint.balance import checks
-from counterpoint.balance.batch import Step, Tasks
+from counterpoint.balance import checks, options
 from counterpoint.balance.blocks import BlockBalancer
-from counterpoint.balance.learned import LARGEST_LOG, Learned, descend, keep, values
-from counterpoint.balance.losses import losses_from_zero
+from counterpoint.balance.learned import LARGEST_LOG, Learned, descend, values
+from counterpoint.balance.step import Step, Tasks
 
 _DEPENDENT = 1e-9
 """Eigenvalues of a matrix of cosines below this share of the largest count as zero.
@@ -59,22 +58,30 @@ class IMTL(BlockBalancer):
         ValueError: a negative loss with "both" or "loss", for which the objective has no minimum.
     """
 
+    name = "imtl"
+    family = "Magnitudes"
+    source = "Liu et al., ICLR 2021, eq. 1-2 and 6, algorithm 1"
+    promises = ("scales", "symmetric", "agrees")
+    length = "1"
+    needs_losses = True
+    stateful = ("log_scales",)
+
     variant: Literal["both", "gradient", "loss"] = "both"
     lr: float = 0.025
     log_scales: Learned = field(default_factory=dict, init=False)
-    stateful: ClassVar[tuple[str, ...]] = ("log_scales",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checks.one_of("variant", self.variant, ("both", "gradient", "loss"))
-        checks.positive("lr", self.lr)
+        options.one_of("variant", self.variant, ("both", "gradient", "loss"))
+        options.positive("lr", self.lr)
         self.needs_losses = self.variant != "gradient"  # type: ignore[misc]
 
     def rows(self, tasks: Tasks) -> Float[np.ndarray, "rows tasks"]:
         """Return the scaled losses, in one row for "loss"; learn the scales."""
         if self.variant == "gradient":
             return np.eye(len(tasks.names))
-        losses = losses_from_zero(self, tasks)
+        checks.losses_from_zero(self, tasks)
+        losses = tasks.values
         scales = np.exp(values(self.log_scales, tasks.names))
         descend(self.log_scales, tasks.names, scales * losses - 1, self.lr, bound=LARGEST_LOG)
         return scales[None] if self.variant == "loss" else np.diag(scales)
@@ -82,81 +89,6 @@ class IMTL(BlockBalancer):
     def solve(self, step: Step) -> Float[np.ndarray, " rows"]:
         """Return the weights with equal projections; of one row, 1."""
         return np.ones(1) if len(step.gramian) == 1 else _impartial(step.gramian)
-
-
-@dataclass(eq=False, repr=False)
-class GradNorm(BlockBalancer):
-    """Learns loss weights that bring gradient norms together, tasks that lag behind getting larger ones.
-
-    With n_k = ‖g_k‖ over the shared parameters and r_k how much of its first loss a task has left, relative
-    to the others,
-
-        descend on Σ | w_k n_k - mean(w n) r_k^α |,   r = ℓ / mean(ℓ),   ℓ_k = L_k(t) / L_k(0)
-
-    by w alone, with what is subtracted held constant; then bring Σ w back to the number of tasks: GradNorm
-    (Chen et al., ICML 2018), eq. 1-2 and algorithm 1. A step uses the weights learned so far, 1 in the first.
-    They take a step of Adam, as in the paper; differences below rounding count as none. That step takes no
-    more than half of a weight away, so all stay positive, which the paper leaves open. Steps are about `lr`
-    long, and so weights that ought to be smaller than that are met only roughly. Where a batch lacks a task,
-    its weight, L(0) and moments wait, and the others' weights add up to their number.
-
-    Norms are over all shared parameters, where the paper takes the last shared layer: its closest relative
-    is `passes="representation"`, with norms at the trunk's output and a single pass through the trunk. In
-    blocks of parameters every block has weights of its own, and L(0) is common. L(0) is the first positive
-    loss of a task; to take a theoretical one instead, as the paper suggests where initial losses are erratic,
-    put it into `first` before the first step. Heads keep their plain gradient; in the paper they are weighted
-    too.
-
-    Costs one backward pass per task. Scales with the gradients if all do, the past ones included; factors on
-    single losses cancel in r and are evened out by w at Adam's pace. One task alone has weight 1.
-
-    Attributes:
-        alpha: α, how strongly lagging tasks are helped; 0 makes norms equal and needs no losses.
-        lr: the step size of w.
-        granularity: where norms are brought together.
-
-    Raises:
-        ValueError: a negative loss with α > 0.
-    """
-
-    alpha: float = 1.5
-    lr: float = 0.025
-    learned: dict[str, Learned] = field(default_factory=dict, init=False)  # by block
-    first: dict[str, float] = field(default_factory=dict, init=False)
-    by_place: ClassVar[bool] = True
-    stateful: ClassVar[tuple[str, ...]] = ("learned", "first")
-    scales: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        checks.from_zero("alpha", self.alpha)
-        checks.positive("lr", self.lr)
-        self.needs_losses = self.alpha > 0  # type: ignore[misc]
-
-    def solve(self, step: Step) -> Float[np.ndarray, " rows"]:
-        """Return the weights; learn those of the next step."""
-        learned = self.learned.setdefault(str(step.block), {})
-        weights = _adding_up(values(learned, step.names, start=1.0))
-        norms = np.sqrt(np.diagonal(step.gramian))
-        targets = (weights * norms).mean() * self._rates(step) ** self.alpha
-        slopes = norms * np.sign(weights * norms - targets)
-        slopes[np.isclose(weights * norms, targets, rtol=1e-12, atol=0.0)] = 0.0
-        keep(learned, step.names, weights)
-        descend(learned, step.names, slopes, self.lr, eps=0.0)
-        moved = np.maximum(values(learned, step.names), weights / 2)
-        keep(learned, step.names, _adding_up(np.maximum(moved, np.finfo(float).tiny)))
-        return weights
-
-    def _rates(self, tasks: Tasks) -> Float[np.ndarray, " tasks"]:
-        """Return every task's share of its first loss, over the mean share."""
-        if self.alpha == 0:
-            return np.ones(len(tasks.names))
-        losses = losses_from_zero(self, tasks)
-        for task, loss in zip(tasks.names, losses.tolist(), strict=True):
-            if loss > 0:
-                self.first.setdefault(task, loss)
-        left = losses / np.array([self.first.get(task, 1.0) for task in tasks.names])
-        return left / left.mean() if left.any() else np.ones(len(left))
 
 
 def _impartial(gramian: Float[np.ndarray, "rows rows"]) -> Float[np.ndarray, " rows"]:
@@ -183,9 +115,3 @@ def _ones_divided_by(cosines: Float[np.ndarray, "rows rows"]) -> Float[np.ndarra
         divided = np.divide(ones, eigenvalues, out=np.zeros_like(ones), where=~zero)
     solution: Float[np.ndarray, " rows"] = vectors @ divided
     return solution
-
-
-def _adding_up(weights: Float[np.ndarray, " tasks"]) -> Float[np.ndarray, " tasks"]:
-    """Return the weights, scaled to add up to their number."""
-    scaled: Float[np.ndarray, " tasks"] = weights * (len(weights) / weights.sum())
-    return scaled

@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from counterpoint.balance.batch import Tasks
-from counterpoint.balance.blocks import BlockBalancer, Granularity, Passes, TargetFirst
+from counterpoint.balance.blocks import BlockBalancer, Granularity, Passes
 from counterpoint.balance.engine import Balancer
+from counterpoint.balance.step import Tasks
+from counterpoint.balance.target_first import TargetFirst
 
 
-def chain(first: Balancer, second: Balancer) -> Balancer:
-    """Return a method that scales the gradients with the first and hands them to the second.
+@dataclass(eq=False, repr=False)
+class Chain(TargetFirst):
+    """Scales the gradients with the first method and hands them to the second.
 
         ĝ_k = d_k g_k        g = Σ w_k ĝ_k,  with w the second method's weights of the ĝ
 
@@ -27,45 +29,41 @@ def chain(first: Balancer, second: Balancer) -> Balancer:
     at auxiliary tasks one by one (`TargetFirst`) still three copies of the gradients. Scales with the
     gradients if both methods do. Losses come to the second method as they are, without d_k.
 
-    Args:
+    Attributes:
         first: gives every task's gradient a factor: MetaBalance, OL-AUX, GradSimilarity, or a method of
             losses such as `Fixed`.
         second: any method that weighs gradients by their inner products.
+        granularity: the finer of the two methods'.
 
     Raises:
         TypeError: a first method that mixes gradients, a second one that looks at none or at coordinates.
         ValueError: two different granularities other than "whole"; a method that holds weights over steps
             (`every`) or takes gradients at the representation.
     """
-    for method in (first, second):
-        if not isinstance(method, Balancer):
-            raise TypeError(f"A chain is of two balancers; {method!r} is a {type(method).__name__}.")
-    if not first.scales:
-        raise TypeError(f"{first!r} does more than scale gradients; give it as the second method of a chain.")
-    if not isinstance(second, BlockBalancer):
-        raise TypeError(f"{second!r} does not weigh gradients by their inner products and cannot be second.")
-    if isinstance(first, TargetFirst) and isinstance(second, TargetFirst):
-        return TargetFirstChain(first, second)
-    return Chain(first, second)
 
-
-@dataclass(eq=False, repr=False)
-class Chain(BlockBalancer):
-    """Two methods in a row; see `chain`.
-
-    Attributes:
-        first: gives every task a factor.
-        second: weighs the gradients so scaled.
-        granularity: the finer of the two methods'.
-    """
+    name = "chain"
+    source = "He et al., WWW 2022, table 3"
+    promises = ("scales", "symmetric", "agrees with the target", "alone")  # of the pair in the table
+    stateful = ("first", "second")
 
     first: Balancer
-    second: BlockBalancer
+    second: Balancer
     granularity: Granularity = field(default="whole", init=False)
     passes: Passes = field(default="exact", init=False)
     every: int = field(default=1, init=False)
 
     def __post_init__(self) -> None:
+        for method in (self.first, self.second):
+            if not isinstance(method, Balancer):
+                raise TypeError(f"A chain is of two balancers; {method!r} is a {type(method).__name__}.")
+        if not self.first.scales:
+            raise TypeError(
+                f"{self.first!r} does more than scale gradients; give it as the second method of a chain."
+            )
+        if not isinstance(self.second, BlockBalancer):
+            raise TypeError(
+                f"{self.second!r} does not weigh gradients by their inner products and cannot be second."
+            )
         for method in (self.first, self.second):
             if method.at_representation() or "held" in method.state_names():
                 raise ValueError(
@@ -76,14 +74,44 @@ class Chain(BlockBalancer):
         self.needs_target = self.first.needs_target or self.second.needs_target  # type: ignore[misc]
         self.needs_losses = self.first.needs_losses or self.second.needs_losses  # type: ignore[misc]
 
+    def by_pairs(self) -> bool:
+        """Return whether both methods look at every auxiliary task alone."""
+        return len(self._in_pairs()) == 2
+
     def weigh(
         self, products: Float[np.ndarray, "blocks rows rows"], rows: Tasks
     ) -> Float[np.ndarray, "blocks rows"]:
         """Return the product of both methods' weights."""
+        if self.by_pairs():
+            return super().weigh(products, rows)
         factors = self._weights_by(self.first, products, rows)
         scaled = factors[:, :, None] * products * factors[:, None, :]
         weights: Float[np.ndarray, "blocks rows"] = factors * self._weights_by(self.second, scaled, rows)
         return weights
+
+    def begin(self, target: str, squares: Float[np.ndarray, " blocks"]) -> None:
+        """Begin a step of both methods; the target's gradient is not scaled."""
+        for method in self._in_pairs():
+            method.begin(target, self._seen_by(method, squares))
+
+    def pair(
+        self,
+        task: str,
+        squares: Float[np.ndarray, " blocks"],
+        inner: Float[np.ndarray, " blocks"],
+        target: Float[np.ndarray, " blocks"],
+    ) -> tuple[Float[np.ndarray, " blocks"], Float[np.ndarray, " blocks"]]:
+        """Return what the second method adds to the target's weight, and both methods' weights multiplied."""
+        first, second = self._in_pairs()
+        _, factor = first.pair(task, *(self._seen_by(first, each) for each in (squares, inner, target)))
+        scaled = (factor**2 * squares, factor * inner, target)
+        of_target, own = second.pair(task, *(self._seen_by(second, each) for each in scaled))
+        return np.broadcast_to(of_target, inner.shape), np.broadcast_to(factor * own, inner.shape)
+
+    def _in_pairs(self) -> list[TargetFirst]:
+        """Return those of the methods that look at every auxiliary task alone."""
+        both = (self.first, self.second)
+        return [each for each in both if isinstance(each, TargetFirst) and each.by_pairs()]
 
     def _weights_by(
         self, method: Balancer, products: Float[np.ndarray, "blocks rows rows"], tasks: Tasks
@@ -107,10 +135,6 @@ class Chain(BlockBalancer):
     def needs_order(self) -> bool:
         """Return whether one of the methods does."""
         return self.first.needs_order() or self.second.needs_order()
-
-    def state_names(self) -> tuple[str, ...]:
-        """Return the methods, which have the state."""
-        return ("first", "second")
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of both methods' states."""
@@ -138,33 +162,12 @@ class Chain(BlockBalancer):
         return f"chain({self.first!r}, {self.second!r})"
 
 
-@dataclass(eq=False, repr=False)
-class TargetFirstChain(Chain, TargetFirst):
-    """Two methods in a row that look at every auxiliary task beside the target alone; see `chain`."""
+def chain(first: Balancer, second: Balancer) -> Chain:
+    """Return `Chain(first, second)`: magnitudes first, then directions.
 
-    first: TargetFirst
-    second: TargetFirst
-
-    weigh = TargetFirst.weigh
-
-    def begin(self, target: str, squares: Float[np.ndarray, " blocks"]) -> None:
-        """Begin a step of both methods; the target's gradient is not scaled."""
-        self.first.begin(target, self._seen_by(self.first, squares))
-        self.second.begin(target, self._seen_by(self.second, squares))
-
-    def pair(
-        self,
-        task: str,
-        squares: Float[np.ndarray, " blocks"],
-        inner: Float[np.ndarray, " blocks"],
-        target: Float[np.ndarray, " blocks"],
-    ) -> tuple[Float[np.ndarray, " blocks"], Float[np.ndarray, " blocks"]]:
-        """Return what the second method adds to the target's weight, and both methods' weights multiplied."""
-        raw = [self._seen_by(self.first, each) for each in (squares, inner, target)]
-        _, factor = self.first.pair(task, *raw)
-        scaled = [self._seen_by(self.second, each) for each in (factor**2 * squares, factor * inner, target)]
-        of_target, own = self.second.pair(task, *scaled)
-        return np.broadcast_to(of_target, inner.shape), np.broadcast_to(factor * own, inner.shape)
+    balance.chain(balance.MetaBalance(), balance.GradSurgery())
+    """
+    return Chain(first, second)
 
 
 def _granularity(method: Balancer) -> Granularity:
