@@ -19,6 +19,7 @@ from counterpoint.capabilities import Capabilities, Recommends
 from counterpoint.errors import CounterpointError
 from counterpoint.metrics.evaluated import Evaluated, measured
 from counterpoint.progress import Progress, silent
+from counterpoint.runs.folder import ModelFolder
 from counterpoint.storage.files import read_json, write_json
 from counterpoint.storage.prepared import Prepared, is_store, opened_or_made
 from counterpoint.training.checkpoint import load_weights, save_weights
@@ -65,8 +66,8 @@ def trainee(recipe: BehaviorsRecipe, store: Store, progress: Progress = silent) 
         return measured(evaluated.record)
 
     def save(folder: Path) -> None:
-        save_weights(model, folder / "model.safetensors")
-        write_json(folder / "model.json", _identity(store))
+        save_weights(model, ModelFolder(folder).weights)
+        write_json(ModelFolder(folder).description, _identity(store))
 
     return Trainee(
         model,
@@ -86,13 +87,13 @@ def load(folder: Path, recipe: BehaviorsRecipe, store: Store) -> BehaviorsNetwor
         CounterpointError: the folder is incomplete, or the store has other users or items: its vectors are
             theirs alone.
     """
-    if read_json(folder / "model.json") != _identity(store):
+    if read_json(ModelFolder(folder).description) != _identity(store):
         raise CounterpointError(
             f"{store.path}: its users and items are not those that {folder} has vectors of; use the store "
             "that the model was trained on, or train again."
         )
     model = BehaviorsNetwork(store.user_count, store.item_count, recipe.tasks, recipe.network)
-    load_weights(model, folder / "model.safetensors")
+    load_weights(model, ModelFolder(folder).weights)
     return model.eval()
 
 

@@ -27,6 +27,7 @@ def main() -> None:
     from counterpoint import api
     from counterpoint.comparison.standing import standing
     from counterpoint.report.tables import terminal_table
+    from counterpoint.runs.folder import ComparisonFolder
     from counterpoint.simulation.news.mind import simulate
 
     data, store = options.out / "simulated-news", options.out / "store"
@@ -41,7 +42,7 @@ def main() -> None:
             shutil.rmtree(run, ignore_errors=True)
             api.train(name, data=store, out=run, seed=options.seed, settings=SETTINGS, progress=progress)
             evaluations[f"{name} (simulated data)"] = [api.evaluate(run, progress=progress)]
-    page = api.report(runs, out=options.out / "report.html")
+    page = api.report(runs, out=ComparisonFolder(options.out).report)
     console = Console()
     console.print(terminal_table(standing(evaluations)))
     show.say(

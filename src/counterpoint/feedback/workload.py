@@ -20,6 +20,7 @@ from counterpoint.feedback.recipe import FeedbackRecipe
 from counterpoint.feedback.recommend import FeedbackRecommender
 from counterpoint.metrics.evaluated import measured
 from counterpoint.progress import Progress, named, silent
+from counterpoint.runs.folder import ModelFolder
 from counterpoint.storage.prepared import Prepared, is_store, opened_or_made
 from counterpoint.workload import Preparation, Trainee, Workload
 
@@ -36,7 +37,7 @@ def prepare(data: Path, recipe: FeedbackRecipe, preparation: Preparation) -> Pre
         store.require(recipe)
         return Prepared(store, fresh=False)
     source = find(data, preparation.format)
-    fitted = Fitted.load(preparation.model / "fitted") if preparation.model is not None else None
+    fitted = Fitted.load(ModelFolder(preparation.model).fitted) if preparation.model is not None else None
     shaped_by = [
         FORMAT,
         preparation.format or source.format.name,

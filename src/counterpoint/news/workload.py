@@ -23,6 +23,7 @@ from counterpoint.news.recipe import NewsRecipe
 from counterpoint.news.recommend import NewsRecommender
 from counterpoint.news.submit import write_submission
 from counterpoint.progress import Progress, named, silent
+from counterpoint.runs.folder import ModelFolder
 from counterpoint.storage.prepared import Prepared, is_store, opened_or_made
 from counterpoint.workload import Preparation, Trainee, Workload
 
@@ -40,7 +41,7 @@ def prepare(data: Path, recipe: NewsRecipe, preparation: Preparation) -> Prepare
     if preparation.model is None:
         tokenizer = tokenizer_of(recipe.encoder, word_vectors(recipe.encoder, preparation.progress))
     else:
-        tokenizer = load_tokenizer(str(preparation.model / "encoder"))
+        tokenizer = load_tokenizer(str(ModelFolder(preparation.model).encoder))
     if is_store(data):
         store = Store(data)
         require_made_for(store, tokenizer, recipe.data)
@@ -120,7 +121,7 @@ def _submit(
 
 def _recommender(model: Recommender, recipe: NewsRecipe, store: Store, folder: Path) -> NewsRecommender:
     """Return what ranks articles for one reader."""
-    return NewsRecommender(model, recipe, store, load_tokenizer(str(folder / "encoder")))
+    return NewsRecommender(model, recipe, store, load_tokenizer(str(ModelFolder(folder).encoder)))
 
 
 def _fitting(store: Store, recipe: NewsRecipe) -> Store:

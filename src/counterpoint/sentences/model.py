@@ -13,6 +13,7 @@ from counterpoint.encoders.loading import load_encoder, load_tokenizer, restore_
 from counterpoint.encoders.pretrained import PretrainedEncoder
 from counterpoint.encoders.tokens import Texts
 from counterpoint.errors import CounterpointError, UsageError
+from counterpoint.runs.folder import ModelFolder
 from counterpoint.sentences.batches import TaskBatch
 from counterpoint.sentences.data.store import Store
 from counterpoint.sentences.heads import Head, make_head
@@ -85,12 +86,14 @@ def fresh(recipe: SentencesRecipe) -> SentenceModel:
 
 def save(model: SentenceModel, recipe: SentencesRecipe, folder: Path) -> None:
     """Write weights, configuration and tokenizer: all that loading needs, and no code."""
-    save_weights(model, folder / "model.safetensors")
-    model.encoder.save_config(folder / "encoder")
+    save_weights(model, ModelFolder(folder).weights)
+    model.encoder.save_config(ModelFolder(folder).encoder)
     load_tokenizer(recipe.encoder.name, recipe.encoder.revision).pretrained.save_pretrained(
-        folder / "encoder"
+        ModelFolder(folder).encoder
     )
-    write_json(folder / "model.json", {"tasks": model.tasks, "encoder": model.encoder.description()})
+    write_json(
+        ModelFolder(folder).description, {"tasks": model.tasks, "encoder": model.encoder.description()}
+    )
 
 
 def load(folder: Path, recipe: SentencesRecipe, store: Store | None = None) -> SentenceModel:
@@ -101,11 +104,11 @@ def load(folder: Path, recipe: SentencesRecipe, store: Store | None = None) -> S
     Raises:
         CounterpointError: the folder is incomplete, or the base of its adapters is not there.
     """
-    facts = read_json(folder / "model.json")
-    if not (folder / "encoder" / "config.json").is_file():
+    facts = read_json(ModelFolder(folder).description)
+    if not (ModelFolder(folder).encoder / "config.json").is_file():
         raise CounterpointError(f"{folder}: the encoder's configuration is missing; train again.")
-    model = _around(restore_encoder(folder / "encoder", facts["encoder"]), recipe, facts["tasks"])
-    load_weights(model, folder / "model.safetensors")
+    model = _around(restore_encoder(ModelFolder(folder).encoder, facts["encoder"]), recipe, facts["tasks"])
+    load_weights(model, ModelFolder(folder).weights)
     return model.eval()
 
 

@@ -8,6 +8,7 @@ from counterpoint.capabilities import Capabilities
 from counterpoint.encoders.loading import load_tokenizer
 from counterpoint.metrics.evaluated import measured
 from counterpoint.progress import Progress, named, silent
+from counterpoint.runs.folder import ModelFolder
 from counterpoint.sentences.batches import TrainingBatches
 from counterpoint.sentences.data.formats import FORMATS
 from counterpoint.sentences.data.layout import all_files, find
@@ -34,7 +35,7 @@ def prepare(data: Path, recipe: SentencesRecipe, preparation: Preparation) -> Pr
     tokenizer = (
         load_tokenizer(section.name, section.revision)
         if preparation.model is None
-        else load_tokenizer(str(preparation.model / "encoder"))
+        else load_tokenizer(str(ModelFolder(preparation.model).encoder))
     )
     if is_store(data):
         store = Store(data)
@@ -89,7 +90,7 @@ def trainee(recipe: SentencesRecipe, store: Store, progress: Progress = silent) 
 
 def _encoder(folder: Path, recipe: SentencesRecipe) -> SentenceEncoder:
     """Return what makes vectors, similarities and answers of any sentences."""
-    return SentenceEncoder(load(folder, recipe), recipe, load_tokenizer(str(folder / "encoder")))
+    return SentenceEncoder(load(folder, recipe), recipe, load_tokenizer(str(ModelFolder(folder).encoder)))
 
 
 WORKLOAD = Workload(

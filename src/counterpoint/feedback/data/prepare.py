@@ -22,7 +22,7 @@ from counterpoint.feedback.data.owners import columns_of_items
 from counterpoint.feedback.data.plan import Plan, plan
 from counterpoint.feedback.data.schema import Column, Schema
 from counterpoint.feedback.data.splits import DROPPED, SPLITS, TRAIN, Split
-from counterpoint.feedback.data.store import FORMAT, Rows, Store
+from counterpoint.feedback.data.store import FITTED, FORMAT, Rows, Store
 from counterpoint.feedback.data.writing import write_rows
 from counterpoint.feedback.recipe import Data, FeedbackRecipe
 from counterpoint.progress import Progress
@@ -72,7 +72,7 @@ def prepare(
         fitted = fitted or fit(parts, split, columns, recipe.data.min_count, progress)
         written = write_rows(folder, parts, split, columns, fitted, users.rows, items.rows, counts, progress)
         shutil.rmtree(blocks)
-        fitted.save(folder / "fitted")
+        fitted.save(folder / FITTED)
         users.ids.to_frame().write_parquet(folder / "users.parquet")
         items.ids.to_frame().write_parquet(folder / "items.parquet")
         counts["bad rows set aside"] = bad.count

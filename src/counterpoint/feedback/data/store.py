@@ -24,6 +24,7 @@ from counterpoint.storage.prepared import (
 )
 
 FORMAT = 1
+FITTED = "fitted"
 
 
 @dataclass(frozen=True)
@@ -128,10 +129,15 @@ class Store:
         """The id of each item, by number."""
         return read_table(self.path, "items", ["item"])["item"]
 
+    @property
+    def fitted_folder(self) -> Path:
+        """Where that stands which was fitted on the training rows."""
+        return self.path / FITTED
+
     @cached_property
     def fitted(self) -> Fitted:
         """What training rows told: the vocabulary of each column, and the scales of numbers."""
-        return Fitted.load(self.path / "fitted")
+        return Fitted.load(self.fitted_folder)
 
     def rows(self, split: str) -> Rows:
         """Return the rows of a split.

@@ -18,14 +18,13 @@ from counterpoint.feedback.models.fields import Fields
 from counterpoint.feedback.models.network import FeedbackNetwork
 from counterpoint.feedback.models.separate import SeparateNetworks
 from counterpoint.feedback.recipe import FeedbackRecipe, Network
+from counterpoint.runs.folder import ModelFolder
 from counterpoint.storage.files import read_json, write_json
 from counterpoint.training.checkpoint import load_weights, save_weights
 from counterpoint.training.dropout import Dropout
 
 Model = FeedbackNetwork | SeparateNetworks
 """What predicts the labels of rows: a network for all of them, or one for each."""
-
-_WEIGHTS = "model.safetensors"
 
 
 def fresh(recipe: FeedbackRecipe, schema: Schema) -> Model:
@@ -43,10 +42,10 @@ def fresh(recipe: FeedbackRecipe, schema: Schema) -> Model:
 def save(model: Model, store: Store, folder: Path) -> None:
     """Write weights, columns and what was fitted on the training rows: all that scoring new rows needs."""
     weights = model.kept() if isinstance(model, SeparateNetworks) else model
-    save_weights(weights, folder / _WEIGHTS)
+    save_weights(weights, ModelFolder(folder).weights)
     told = {"schema": model.schema.as_dict(), "fitted": store.manifest["fitted"]}
-    write_json(folder / "model.json", told)
-    shutil.copytree(store.path / "fitted", folder / "fitted")
+    write_json(ModelFolder(folder).description, told)
+    shutil.copytree(store.fitted_folder, ModelFolder(folder).fitted)
 
 
 def load(folder: Path, recipe: FeedbackRecipe, store: Store) -> Model:
@@ -56,14 +55,16 @@ def load(folder: Path, recipe: FeedbackRecipe, store: Store) -> Model:
         CounterpointError: the folder is incomplete, or the store was prepared with other vocabularies, scales
             or quantiles.
     """
-    told = read_json(folder / "model.json")
+    told = read_json(ModelFolder(folder).description)
     if told["fitted"] != store.manifest["fitted"]:
         raise CounterpointError(
             f"{store.path}: prepared with other vocabularies than {folder} was trained on; name the raw "
             "data, which is then prepared with the model's, or the store that it was trained on."
         )
     model = fresh(recipe, Schema.from_dict(told["schema"]))
-    load_weights(model.networks if isinstance(model, SeparateNetworks) else model, folder / _WEIGHTS)
+    load_weights(
+        model.networks if isinstance(model, SeparateNetworks) else model, ModelFolder(folder).weights
+    )
     return model.eval()
 
 

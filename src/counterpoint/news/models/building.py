@@ -32,6 +32,7 @@ from counterpoint.news.models.texts import TextEncoders, fresh_texts, pretrained
 from counterpoint.news.models.vocabulary import Vocabulary, labels_of, readers_of
 from counterpoint.news.recipe import NewsRecipe
 from counterpoint.news.tasks import TASKS
+from counterpoint.runs.folder import ModelFolder
 from counterpoint.storage.files import read_json, write_json
 from counterpoint.training.checkpoint import load_weights, save_weights
 
@@ -63,13 +64,13 @@ def fresh(recipe: NewsRecipe, store: Store, words: WordVectors | None = None) ->
 
 def save(model: Recommender, store: Store, tokenizer: Tokenizer, folder: Path) -> None:
     """Write weights, configuration, names and tokenizer: all that loading needs, and no code."""
-    save_weights(model, folder / "model.safetensors")
+    save_weights(model, ModelFolder(folder).weights)
     encoder = pretrained_in(model)
     if encoder is not None:
-        encoder.save_config(folder / "encoder")
-    tokenizer.pretrained.save_pretrained(folder / "encoder")
+        encoder.save_config(ModelFolder(folder).encoder)
+    tokenizer.pretrained.save_pretrained(ModelFolder(folder).encoder)
     write_json(
-        folder / "model.json",
+        ModelFolder(folder).description,
         {
             "tokenizer": store.manifest["tokenizer"],
             "vocabulary": model.vocabulary.to_json(),
@@ -86,13 +87,13 @@ def load(folder: Path, recipe: NewsRecipe, store: Store) -> Recommender:
     Raises:
         CounterpointError: the folder is incomplete, or the base of its adapters is not there.
     """
-    facts = read_json(folder / "model.json")
+    facts = read_json(ModelFolder(folder).description)
     vocabulary = Vocabulary.from_json(facts["vocabulary"])
-    if facts["encoder"] and not (folder / "encoder" / "config.json").is_file():
+    if facts["encoder"] and not (ModelFolder(folder).encoder / "config.json").is_file():
         raise CounterpointError(f"{folder}: the encoder's configuration is missing; train again.")
-    texts = saved_texts(recipe, vocabulary, folder / "encoder", facts["encoder"])
+    texts = saved_texts(recipe, vocabulary, ModelFolder(folder).encoder, facts["encoder"])
     model = build(recipe, vocabulary, texts)
-    load_weights(model, folder / "model.safetensors")
+    load_weights(model, ModelFolder(folder).weights)
     store.use_labels(dict(vocabulary.labels))
     return model.eval()
 
