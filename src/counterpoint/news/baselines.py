@@ -3,8 +3,9 @@
 Each gives one score per candidate, the higher the better, to be ranked as a model's scores are.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -39,33 +40,22 @@ def floor_ranks(
     progress: Progress = silent,
 ) -> dict[str, Int[np.ndarray, " candidates"]]:
     """Return the ranks of every floor, and of the true probabilities where they are known."""
-    truth = store.truth(shown.rows)
-    scores = _floor_scores(recipe, store, shown, earlier, contents, truth)
-    count, ranked = 4 + (contents is not None) + (truth is not None), {}
-    for number, (name, values) in enumerate(scores, 1):
-        ranked[name] = ranks(values, shown.offsets)
-        progress("floors", number, count)
-    return ranked
-
-
-def _floor_scores(
-    recipe: NewsRecipe,
-    store: Store,
-    shown: Impressions,
-    earlier: Sequence["Shown"],
-    contents: "Contents | None",
-    truth: Float[np.ndarray, " candidates"] | None,
-) -> Iterator[tuple[str, Float[np.ndarray, " candidates"]]]:
-    """Yield the floors' scores, one after another."""
-    now = shown_of(shown)
-    yield "random", random_scores(len(shown.candidates))
-    yield "popularity", popularity(now, earlier)
-    yield f"popularity, {RECENT_HOURS} h", popularity(now, earlier, hours=RECENT_HOURS)
-    yield "recency", recency(now, earlier, published=store.published())
+    now, truth = shown_of(shown), store.truth(shown.rows)
+    floors: dict[str, Callable[[], Float[np.ndarray, " candidates"]]] = {
+        "random": partial(random_scores, len(shown.candidates)),
+        "popularity": partial(popularity, now, earlier),
+        f"popularity, {RECENT_HOURS} h": partial(popularity, now, earlier, hours=RECENT_HOURS),
+        "recency": partial(recency, now, earlier, published=store.published()),
+    }
     if contents is not None:
-        yield "content", content_scores(contents, store, shown, recipe.data.max_history)
+        floors["content"] = partial(content_scores, contents, store, shown, recipe.data.max_history)
     if truth is not None:
-        yield OPTIMUM, truth
+        floors[OPTIMUM] = partial(np.asarray, truth)
+    ranked = {}
+    for number, (name, scores) in enumerate(floors.items(), 1):
+        ranked[name] = ranks(scores(), shown.offsets)
+        progress("floors", number, len(floors))
+    return ranked
 
 
 def earlier_impressions(store: Store, split: str) -> list["Shown"]:
