@@ -5,11 +5,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest -q --numprocesses auto --dist loadfile
 
-.PHONY: demo test tests quick lint types benchmarks clean
+.PHONY: demo test tests quick lint types docs benchmarks clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,onnx,report,sentiment,tune,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,docs,onnx,report,sentiment,tune,dev]'
 	touch $(STAMP)
 
 demo: $(STAMP)
@@ -36,5 +36,10 @@ types: $(STAMP)
 benchmarks: $(STAMP)
 	$(BIN)/python -m benchmarks
 
+docs: $(STAMP)
+	$(BIN)/python -m docs.tables
+	$(BIN)/python -m counterpoint.balance.catalogue docs/methods.md
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) demo site build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

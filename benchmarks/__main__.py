@@ -1,4 +1,4 @@
-"""Run the benchmarks: ``python -m benchmarks [NAME…]``; ``--readme`` writes their tables there."""
+"""Run the benchmarks: ``python -m benchmarks [NAME…]``; ``--docs`` writes docs/benchmarks.md's tables."""
 
 import argparse
 import platform
@@ -34,12 +34,12 @@ ALL = {
     "ranking": ranking.run,
     "feedback": feedback.run,
 }
-README = Path(__file__).parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a table of the README goes.
+    """Where a table of the page goes.
 
     Attributes:
         names: the benchmarks whose ratios are its rows.
@@ -55,40 +55,40 @@ class Place:
     command: str
     note: str = ""
 
-    def filled(self, readme: str, table: str) -> str:
-        """Return the README with this table in place of the one that is there.
+    def filled(self, text: str, table: str) -> str:
+        """Return the page with this table in place of the one that is there.
 
         Raises:
             ValueError: a marker is missing, is there twice, or they are in the wrong order.
         """
         for marker in (self.begin, self.end):
-            if readme.count(marker) != 1:
+            if text.count(marker) != 1:
                 raise ValueError(
-                    f"{README} must have the line {marker!r} once, not {readme.count(marker)} times."
+                    f"{PAGE} must have the line {marker!r} once, not {text.count(marker)} times."
                 )
-        before, _, rest = readme.partition(self.begin)
+        before, _, rest = text.partition(self.begin)
         _, found, after = rest.partition(self.end)
         if not found:
-            raise ValueError(f"{README} must have the line {self.end!r} after {self.begin!r}.")
+            raise ValueError(f"{PAGE} must have the line {self.end!r} after {self.begin!r}.")
         return f"{before}{self.begin}\n{table}\n{self.end}{after}"
 
 
 PLACES = (
     Place(
         names=("balance",),
-        begin="<!-- balance benchmarks: written by python -m benchmarks balance --readme -->",
+        begin="<!-- balance benchmarks: written by python -m benchmarks balance --docs -->",
         end="<!-- balance benchmarks: end -->",
         command="python -m benchmarks balance",
     ),
     Place(
         names=("shopping", "ranking", "feedback"),
-        begin="<!-- logs: written by python -m benchmarks shopping ranking feedback --readme -->",
+        begin="<!-- logs: written by python -m benchmarks shopping ranking feedback --docs -->",
         end="<!-- logs: end -->",
         command="python -m benchmarks shopping ranking feedback",
     ),
     Place(
         names=("training", "frozen", "encoding", "evaluation", "metrics", "preparing"),
-        begin="<!-- benchmarks: written by python -m benchmarks --readme -->",
+        begin="<!-- benchmarks: written by python -m benchmarks --docs -->",
         end="<!-- benchmarks: end -->",
         command="make benchmarks",
         note="MiniLM-L6 where there is an encoder",
@@ -100,13 +100,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the benchmarks named and print their ratios."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", help=f"of {', '.join(ALL)}; default: all")
-    parser.add_argument("--readme", action="store_true", help="write their tables into the README")
+    parser.add_argument("--docs", action="store_true", help="write their tables into docs/benchmarks.md")
     options = parser.parse_args(arguments)
     unknown = set(options.names).difference(ALL)
     if unknown:
         parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join(ALL)}")
     names = list(dict.fromkeys(options.names or ALL))
-    places = [place for place in PLACES if options.readme and set(place.names).intersection(names)]
+    places = [place for place in PLACES if options.docs and set(place.names).intersection(names)]
     try:
         _check(names, places)
     except ValueError as error:
@@ -128,18 +128,18 @@ def machine() -> str:
 
 
 def _check(names: Sequence[str], places: Sequence[Place]) -> None:
-    """Raise `ValueError` if a table would lose rows or has no place in the README."""
+    """Raise `ValueError` if a table would lose rows or has no place on the page."""
     wanted = {*names, *(name for place in places for name in place.names)}
     missing = [name for name in ALL if name in wanted.difference(names)]
     if places and missing:
         whole = "" if wanted == set(ALL) else " ".join(name for name in ALL if name in wanted) + " "
         raise ValueError(
-            f"without {', '.join(missing)} the README's table would lose rows;"
-            f" run python -m benchmarks {whole}--readme"
+            f"without {', '.join(missing)} the page's table would lose rows;"
+            f" run python -m benchmarks {whole}--docs"
         )
-    readme = README.read_text(encoding="utf-8") if places else ""
+    text = PAGE.read_text(encoding="utf-8") if places else ""
     for place in places:
-        place.filled(readme, "")
+        place.filled(text, "")
 
 
 def _measured(name: str) -> list[Ratio]:
@@ -150,13 +150,13 @@ def _measured(name: str) -> list[Ratio]:
 
 
 def _write(places: Sequence[Place], measured: Mapping[str, Sequence[Ratio]]) -> None:
-    """Put every table into its place; what else the README has by now stays."""
-    readme = README.read_text(encoding="utf-8")
+    """Put every table into its place; what else the page has by now stays."""
+    text = PAGE.read_text(encoding="utf-8")
     for place in places:
         ratios = [ratio for name in place.names for ratio in measured[name]]
         below = "; ".join(filter(None, (f"`{place.command}`", machine(), place.note)))
-        readme = place.filled(readme, f"{_table(ratios)}\n\n{below}.")
-    README.write_text(readme, encoding="utf-8")
+        text = place.filled(text, f"{_table(ratios)}\n\n{below}.")
+    PAGE.write_text(text, encoding="utf-8")
 
 
 def _table(ratios: Sequence[Ratio]) -> str:

@@ -1,1 +1,1 @@
-"""The runs behind the tables in the README, as commands."""
+"""The runs behind the tables of docs/results.md and the README, as commands."""

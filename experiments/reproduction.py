@@ -1,7 +1,7 @@
 """The papers' tables and ours: ``python -m experiments.reproduction [STUDY…]`` runs what is missing.
 
 Each study of ``studies.toml`` is one ``counterpoint compare``; its result is kept in ``results/STUDY.json``.
-``docs/reproduction.md`` is written from them and from ``papers.toml``, which has what the papers print.
+``docs/results.md`` is written from them and from ``papers.toml``, which has what the papers print.
 Without a study, and with ``--table-only``, only the page is written anew.
 """
 
@@ -26,8 +26,7 @@ from counterpoint.simulation.views.log import simulate as simulate_feedback
 from counterpoint.storage.files import read_json, write_json
 
 HERE = Path(__file__).parent
-PAGE, README = HERE.parent / "docs" / "reproduction.md", HERE.parent / "README.md"
-BEGIN, END = "<!-- {}: written by experiments/reproduction.py -->", "<!-- {}: end -->"
+PAGE = HERE.parent / "docs" / "results.md"
 NAMES = {name: name.upper() for name in ("auc", "gauc", "mrr", "av-a", "av-g", "ri-a", "ri-g")}
 SIMULATE = {
     "news": simulate,
@@ -59,18 +58,6 @@ def main() -> None:
         write_json(_result_file(name), result)
     results = {name: read_json(_result_file(name)) for name in studies if _result_file(name).is_file()}
     PAGE.write_text(_page(studies, results), encoding="utf-8")
-    for name, result in results.items():
-        if "readme" in studies[name]:
-            _write_between(name, "\n\n".join([_results(result), *_beside_the_paper(studies[name], result)]))
-
-
-def _write_between(name: str, text: str) -> None:
-    """Replace what stands between a study's markers in the README."""
-    before, begin, rest = README.read_text(encoding="utf-8").partition(BEGIN.format(name))
-    _, end, after = rest.partition(END.format(name))
-    if not (begin and end):
-        raise SystemExit(f"{README}: the markers of study {name!r} are missing; put them back.")
-    README.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
 def _run(name: str, study: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
@@ -122,13 +109,14 @@ def _page(studies: dict[str, Any], results: dict[str, dict[str, Any]]) -> str:
     """Return the page."""
     papers = tomllib.loads((HERE / "papers.toml").read_text(encoding="utf-8"))
     parts = [
-        "# Reproduction",
-        "Written by `python -m experiments.reproduction`; no figure of ours on this page is typed by hand."
-        " First what the papers print, row by row, with the command that gives ours on the same data. The"
-        " full data sets must be downloaded by whoever accepts their licences, so those cells are empty;"
-        " below stand the studies that were run, on data that is at hand.",
-        *(_paper(table) for table in papers["table"]),
+        "# Results",
+        "Written by `python -m experiments.reproduction` from `experiments/results/`; no figure of ours on"
+        " this page is typed by hand. First the studies that were run, on data that is at hand, each beside"
+        " its floors and, where a paper has the same rows, beside the paper. Then what the papers print, row"
+        " by row, with the command that gives ours on the same data: the full data sets must be downloaded"
+        " by whoever accepts their licences, so those cells are empty.",
         *(_study(study, results[name]) for name, study in studies.items() if name in results),
+        *(_paper(table) for table in papers["table"]),
     ]
     return "\n\n".join(parts) + "\n"
 

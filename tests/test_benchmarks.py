@@ -1,4 +1,4 @@
-"""`python -m benchmarks --readme` puts every table into its place and loses no row; nothing is measured."""
+"""`python -m benchmarks --docs` puts every table into its place and loses no row; nothing is measured."""
 
 import importlib
 from collections.abc import Callable
@@ -16,11 +16,11 @@ from counterpoint.news.models.building import fresh
 ROOT = Path(__file__).parents[1]
 LOGS = ["shopping", "ranking", "feedback"]
 OTHERS = [name for name in ALL if name not in ("balance", *LOGS)]
-BALANCE = "<!-- balance benchmarks: written by python -m benchmarks balance --readme -->"
+BALANCE = "<!-- balance benchmarks: written by python -m benchmarks balance --docs -->"
 BALANCE_END = "<!-- balance benchmarks: end -->"
-OF_LOGS = f"<!-- logs: written by python -m benchmarks {' '.join(LOGS)} --readme -->"
+OF_LOGS = f"<!-- logs: written by python -m benchmarks {' '.join(LOGS)} --docs -->"
 LOGS_END = "<!-- logs: end -->"
-MAIN = "<!-- benchmarks: written by python -m benchmarks --readme -->"
+MAIN = "<!-- benchmarks: written by python -m benchmarks --docs -->"
 MAIN_END = "<!-- benchmarks: end -->"
 TEXT = (
     f"# Title\n\n{BALANCE}\n{BALANCE_END}\n\n## Speed\n\n{MAIN}\n| old |\n{MAIN_END}\n\n"
@@ -29,12 +29,12 @@ TEXT = (
 
 
 class Fake:
-    """The benchmarks with ratios made up, a README of their own, and a list of those that were run."""
+    """The benchmarks with ratios made up, a page of their own, and a list of those that were run."""
 
-    def __init__(self, module: ModuleType, readme: Path) -> None:
-        self.module, self.readme = module, readme
+    def __init__(self, module: ModuleType, page: Path) -> None:
+        self.module, self.page = module, page
         self.run: list[str] = []
-        readme.write_text(TEXT, encoding="utf-8")
+        page.write_text(TEXT, encoding="utf-8")
 
     def benchmark(self, name: str) -> Callable[[], list[object]]:
         def run() -> list[object]:
@@ -46,26 +46,26 @@ class Fake:
         return run
 
     def main(self, *arguments: str) -> str:
-        """Run the command and return the README."""
+        """Run the command and return the page."""
         self.module.main(arguments)
         return self.text()
 
     def text(self) -> str:
-        return self.readme.read_text(encoding="utf-8")
+        return self.page.read_text(encoding="utf-8")
 
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
     monkeypatch.syspath_prepend(ROOT)
     module = importlib.import_module("benchmarks.__main__")
-    fake = Fake(module, tmp_path / "README.md")
-    monkeypatch.setattr(module, "README", fake.readme)
+    fake = Fake(module, tmp_path / "benchmarks.md")
+    monkeypatch.setattr(module, "PAGE", fake.page)
     monkeypatch.setattr(module, "ALL", {name: fake.benchmark(name) for name in module.ALL})
     return fake
 
 
 def test_the_repository_has_a_place_for_every_table(fake: Fake) -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     for place in fake.module.PLACES:
         before, _, rest = text.partition(place.begin)
         after = rest.partition(place.end)[2]
@@ -75,7 +75,7 @@ def test_the_repository_has_a_place_for_every_table(fake: Fake) -> None:
 
 
 def test_the_balance_table_goes_between_its_markers_alone(fake: Fake) -> None:
-    text = fake.main("balance", "--readme")
+    text = fake.main("balance", "--docs")
     assert fake.run == ["balance"]
     table = (
         "| what | against | measured | wanted | beside it |\n"
@@ -84,11 +84,11 @@ def test_the_balance_table_goes_between_its_markers_alone(fake: Fake) -> None:
         f"`python -m benchmarks balance`; {fake.module.machine()}.\n"
     )
     assert text == TEXT.replace(BALANCE_END, table + BALANCE_END)
-    assert fake.main("balance", "--readme") == text
+    assert fake.main("balance", "--docs") == text
 
 
 def test_all_benchmarks_write_all_tables(fake: Fake) -> None:
-    text = fake.main("--readme")
+    text = fake.main("--docs")
     assert fake.run == list(fake.module.ALL)
     of_balance = text.partition(BALANCE)[2].partition(BALANCE_END)[0]
     of_logs = text.partition(OF_LOGS)[2].partition(LOGS_END)[0]
@@ -110,16 +110,16 @@ def test_all_benchmarks_write_all_tables(fake: Fake) -> None:
 @pytest.mark.parametrize(
     ("names", "command"),
     [
-        (["training"], f"{' '.join(OTHERS)} --readme"),
-        (["feedback"], "python -m benchmarks shopping ranking feedback --readme"),
-        (["metrics", "balance"], f"{' '.join(['training', 'frozen', 'balance', *OTHERS[2:]])} --readme"),
+        (["training"], f"{' '.join(OTHERS)} --docs"),
+        (["feedback"], "python -m benchmarks shopping ranking feedback --docs"),
+        (["metrics", "balance"], f"{' '.join(['training', 'frozen', 'balance', *OTHERS[2:]])} --docs"),
     ],
 )
 def test_rows_that_would_not_be_measured_are_not_wiped(
     fake: Fake, capsys: pytest.CaptureFixture[str], names: list[str], command: str
 ) -> None:
     with pytest.raises(SystemExit) as stopped:
-        fake.main(*names, "--readme")
+        fake.main(*names, "--docs")
     assert stopped.value.code == 2
     assert capsys.readouterr().err.rstrip().endswith(command)
     assert fake.run == []
@@ -127,7 +127,7 @@ def test_rows_that_would_not_be_measured_are_not_wiped(
 
 
 def test_the_command_a_refusal_names_works(fake: Fake) -> None:
-    text = fake.main(*OTHERS, "--readme")
+    text = fake.main(*OTHERS, "--docs")
     assert "step of preparing" in text
     assert f"{BALANCE}\n{BALANCE_END}" in text
     assert f"{OF_LOGS}\n{LOGS_END}" in text
@@ -146,16 +146,16 @@ def test_the_command_a_refusal_names_works(fake: Fake) -> None:
 def test_a_marker_that_is_missing_stops_before_measuring(
     fake: Fake, capsys: pytest.CaptureFixture[str], broken: str
 ) -> None:
-    fake.readme.write_text(broken, encoding="utf-8")
+    fake.page.write_text(broken, encoding="utf-8")
     with pytest.raises(SystemExit) as stopped:
-        fake.main("--readme")
+        fake.main("--docs")
     assert stopped.value.code == 2
     assert "must have the line '<!-- " in capsys.readouterr().err
     assert fake.run == []
     assert fake.text() == broken
 
 
-def test_without_readme_any_name_is_printed_and_nothing_written(
+def test_without_docs_any_name_is_printed_and_nothing_written(
     fake: Fake, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert fake.main("training", "training") == TEXT

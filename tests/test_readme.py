@@ -1,4 +1,4 @@
-"""The examples of the README's balancing section and of the page on balancing run."""
+"""The README is short; its example runs, and so does the one of the page on balancing."""
 
 from pathlib import Path
 from typing import Any
@@ -8,12 +8,15 @@ from torch import nn
 
 from counterpoint import balance
 
-SECTION = Path(__file__).parents[1].joinpath("README.md").read_text(encoding="utf-8")
-SECTION = SECTION.partition("## Use the balancing alone")[2].partition("\n## ")[0]
+README = Path(__file__).parents[1].joinpath("README.md").read_text(encoding="utf-8")
+
+
+def test_it_fits_a_screen_or_two() -> None:
+    assert len(README.encode()) <= 12_288
 
 
 def test_the_example_runs_and_learns() -> None:
-    code = SECTION.partition("```python\n")[2].partition("```")[0]
+    code = README.partition("<!-- plain loop")[2].partition("```python\n")[2].partition("```")[0]
     assert len(code.strip().splitlines()) <= 24
     torch.manual_seed(0)
     once: dict[str, Any] = {}
