@@ -7,8 +7,9 @@ import polars as pl
 import pytest
 import torch
 
-from counterpoint import api
 from counterpoint.feedback.batches import FeedbackBatch
+from counterpoint.progress import silent
+from counterpoint.trained import Trained
 
 runtime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -48,7 +49,7 @@ def scored(folder, log):
 
 def predicted(run, log):
     """What the run's model says, its values encoded by what the training rows told."""
-    _, _, model, store = api._opened(run, None, lambda *_: None)
+    model, store = Trained(run).opened(None, silent)
     schema, fitted = model.schema, store.fitted
     rows = {
         name: {value: row for row, value in enumerate(ids.to_list(), 1)}
@@ -93,4 +94,4 @@ def test_the_exported_file_scores_the_logs_own_values_as_the_run_does(recipe, co
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
     again = command("export", run, "--out", run)
     assert again.code == 2
-    assert "there is something else already; choose another --out" in again.err
+    assert "there is something else already; choose another place" in again.err
