@@ -37,7 +37,8 @@ def test_prepared_again_elsewhere_it_is_the_same_store(case, raw, store, setting
     assert json.loads(source) == store.manifest["source"]
 
 
-def test_the_cache_keeps_what_was_prepared(case, raw, store, settings):
+def test_the_cache_keeps_what_was_prepared(case, raw, store, settings, tmp_path, monkeypatch):
+    monkeypatch.setenv("COUNTERPOINT_CACHE", str(tmp_path))
     first = counterpoint.prepare(raw, recipe=case.recipe, settings=settings)
     before = (first.path / "manifest.json").stat().st_mtime_ns
     assert counterpoint.prepare(raw, recipe=case.recipe, settings=settings).path == first.path != store.path
