@@ -9,8 +9,9 @@ import torch
 from benchmarks.measure import Ratio, interleaved, threads
 from counterpoint.behaviors.data.store import Interactions
 from counterpoint.behaviors.model import BehaviorsNetwork
-from counterpoint.behaviors.ranking import NetworkScorer, Scorer, scorer_of, top_items
+from counterpoint.behaviors.ranking import Scorer, top_items
 from counterpoint.behaviors.recipe import BehaviorsRecipe
+from counterpoint.behaviors.scoring import NetworkScorer, scorer_of
 from counterpoint.metrics.topk import CUTOFFS, topk_metrics
 
 USERS, ITEMS, BOUGHT, TESTED = 17_435, 35_920, 131_685, 17_435  # IJCAI-15's, with a test pair for each user

@@ -169,7 +169,7 @@ def train(
 def evaluate(
     run: str | Path,
     *,
-    data: str | Path | None = None,
+    data: str | Path | Store | None = None,
     split: str = "test",
     progress: Progress = silent,
 ) -> Evaluation:
@@ -179,7 +179,7 @@ def evaluate(
 
     Args:
         run: the run's folder.
-        data: a raw folder or a prepared store; by default the run's own.
+        data: a raw folder or a prepared store, a folder or opened already; by default the run's own.
         split: ``train``, ``validation`` or ``test``.
         progress: told how far the work is.
     """

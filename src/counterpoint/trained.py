@@ -80,15 +80,19 @@ class Trained:
         model, store = self.opened(data, progress)
         return make(model, self.recipe, store, self.run.model)
 
-    def opened(self, data: str | Path | None, progress: Progress = silent) -> "tuple[nn.Module, Store]":
+    def opened(
+        self, data: str | Path | Store | None, progress: Progress = silent
+    ) -> "tuple[nn.Module, Store]":
         """Return the model with the store of the run's own data, or of others, where nothing is named.
 
-        Malformed rows are what they were in training.
+        Malformed rows are what they were in training. A store that is open already is taken as it is.
 
         Raises:
             UsageError: no data are named and the run's own store is gone.
             CounterpointError: model or data are broken, or do not fit each other.
         """
+        if data is not None and not isinstance(data, str | Path):
+            return self.workload.load(self.run.model, self.recipe, data), data
         where = Path(data) if data is not None else Path(self.run.facts["store"]["path"])
         if data is None and not where.exists():
             raise UsageError(

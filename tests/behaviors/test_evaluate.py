@@ -6,19 +6,20 @@ import pytest
 import torch
 
 from counterpoint.behaviors import evaluate as evaluation
-from counterpoint.behaviors import ranking, workload
+from counterpoint.behaviors import scoring, workload
 from counterpoint.behaviors.data.layout import find
 from counterpoint.behaviors.data.pairs import UNTRAINED
 from counterpoint.behaviors.data.prepare import prepare
 from counterpoint.behaviors.data.store import Interactions
+from counterpoint.behaviors.data.truth import copy_truth
 from counterpoint.behaviors.evaluate import evaluate, masked_pairs
 from counterpoint.behaviors.model import BehaviorsNetwork
 from counterpoint.behaviors.recipe import BehaviorsRecipe
-from counterpoint.behaviors.truth import copy_truth
 from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.metrics.evaluated import OPTIMUM
 from counterpoint.progress import silent
 from counterpoint.simulation.shop.log import simulate
+from counterpoint.workload import Preparation
 
 USERS, ITEMS = 60, 40
 METRICS = [f"{name}@{cutoff}" for cutoff in (10, 20) for name in ("ndcg", "recall", "precision")]
@@ -58,7 +59,7 @@ def shop(tmp_path_factory):
     for file, rows in lines.items():
         (folder / f"{file}.csv").write_text("\n".join(rows) + "\n")
     recipe = recipe_of()
-    return prepare(find(folder), tmp_path_factory.mktemp("stores") / "shop", recipe.data, recipe.tasks)
+    return prepare(find(folder), tmp_path_factory.mktemp("stores") / "shop", recipe, Preparation())
 
 
 def ranked(store, model, user, hidden):
@@ -325,8 +326,8 @@ def test_floors_of_as_many_users_of_another_split_are_not_taken_for_those_of_thi
 def test_screened_users_have_the_same_metrics(shop, monkeypatch):
     model = network_of(shop, recipe_of())
     plain = evaluate(model, recipe_of(), shop, "test", with_floors=False)
-    monkeypatch.setattr(ranking, "_FEW_ITEMS", 0)
-    monkeypatch.setattr(ranking, "bf16_is_fast", lambda device: True)
+    monkeypatch.setattr(scoring, "_FEW_ITEMS", 0)
+    monkeypatch.setattr(scoring, "bf16_is_fast", lambda device: True)
     screened = evaluate(model, recipe_of(), shop, "test", with_floors=False)
     assert screened.record == plain.record
 
@@ -361,7 +362,7 @@ def test_masks_leave_validation_pairs_in_while_validating(shop):
 def test_the_optimum_of_simulated_data_stands_among_the_floors_and_above_them(tmp_path):
     simulate(tmp_path / "shop", users=1_500, items=400, seed=5)
     recipe = BehaviorsRecipe(name="shop", data={"least_bought": 1, "least_buyers": 1})
-    store = prepare(find(tmp_path / "shop"), tmp_path / "store", recipe.data, recipe.tasks)
+    store = prepare(find(tmp_path / "shop"), tmp_path / "store", recipe, Preparation())
     if not (store.path / "truth").is_dir():
         copy_truth(tmp_path / "shop", store.path)
     record = evaluate(network_of(store, recipe), recipe, store, "test").record

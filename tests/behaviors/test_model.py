@@ -8,8 +8,8 @@ from torch import nn
 from counterpoint import balance
 from counterpoint.behaviors.batches import PairBatch
 from counterpoint.behaviors.model import BehaviorsNetwork
-from counterpoint.behaviors.ranking import NetworkScorer
 from counterpoint.behaviors.recipe import Network
+from counterpoint.behaviors.scoring import NetworkScorer
 from counterpoint.training.checkpoint import load_weights, save_weights
 
 TASKS = ("buy", "click", "cart")

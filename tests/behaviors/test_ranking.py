@@ -4,10 +4,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from counterpoint.behaviors import ranking, recipe
+from counterpoint.behaviors import recipe, scoring
 from counterpoint.behaviors.data.store import Interactions
 from counterpoint.behaviors.model import BehaviorsNetwork
-from counterpoint.behaviors.ranking import NetworkScorer, ScreenedScorer, listed, scorer_of, top_items
+from counterpoint.behaviors.ranking import listed, top_items
+from counterpoint.behaviors.scoring import NetworkScorer, ScreenedScorer, scorer_of
 from counterpoint.errors import CounterpointError
 
 TASKS = ("buy", "click")
@@ -77,7 +78,7 @@ def test_scores_do_not_depend_on_how_the_items_are_cut_into_blocks(monkeypatch):
     expected = logits(model, [1, 2], 101)
     scorer = NetworkScorer(model, "buy")
     for size in (1, 72 * 4 * 10, 72 * 4 * 101):
-        monkeypatch.setattr(ranking, "_BLOCK_BYTES", {"cpu": size})
+        monkeypatch.setattr(scoring, "_BLOCK_BYTES", {"cpu": size})
         torch.testing.assert_close(scorer.scores(np.array([1, 2])), expected, atol=1e-5, rtol=1e-5)
 
 
@@ -254,8 +255,8 @@ def test_an_error_that_the_probes_did_not_tell_of_is_found_and_mended(large):
 
 def test_few_items_or_a_slow_bfloat16_are_not_screened(large, monkeypatch):
     model, masked = large
-    monkeypatch.setattr(ranking, "bf16_is_fast", lambda device: True)
+    monkeypatch.setattr(scoring, "bf16_is_fast", lambda device: True)
     assert isinstance(scorer_of(model, "buy", masked, 20), ScreenedScorer)
     assert isinstance(scorer_of(network(), "buy", NOTHING, 20), NetworkScorer)
-    monkeypatch.setattr(ranking, "bf16_is_fast", lambda device: False)
+    monkeypatch.setattr(scoring, "bf16_is_fast", lambda device: False)
     assert isinstance(scorer_of(model, "buy", masked, 20), NetworkScorer)

@@ -9,6 +9,7 @@ from counterpoint.behaviors.model import BehaviorsNetwork
 from counterpoint.behaviors.recipe import BehaviorsRecipe
 from counterpoint.behaviors.recommend import BehaviorsRecommender, Recommendation
 from counterpoint.errors import UsageError
+from counterpoint.workload import Preparation
 
 LOG = """user,item,behaviour
 anna,lamp,buy
@@ -29,7 +30,7 @@ def store_of(folder, log, test, validation):
     (folder / "train.csv").write_text(log)
     (folder / "test.csv").write_text(f"user,item\n{test}\n")
     (folder / "validation.csv").write_text(f"user,item\n{validation}\n")
-    return prepare(find(folder), folder / "store", RECIPE.data, RECIPE.tasks)
+    return prepare(find(folder), folder / "store", RECIPE, Preparation())
 
 
 def network_of(store):

@@ -1,12 +1,18 @@
-"""Floors: what ranking by chance, by sales or by what is bought together reaches for the very same users."""
+"""Rivals on the very same users: chance, sales, what is bought together, and the truth of simulated data."""
+
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from counterpoint.behaviors.data.store import Interactions
+from counterpoint.behaviors.data.store import Interactions, Store
+from counterpoint.behaviors.data.truth import TRUTH, Truth
 from counterpoint.behaviors.ranking import Scorer, listed
+
+NEVER = -1e30
+"""The score of a pair that cannot be among those held out; finite, as scores should be."""
 
 
 def floors(bought: Interactions, items: int) -> dict[str, Scorer]:
@@ -88,3 +94,54 @@ class BoughtTogether:
             items, neighbour = listed(self._bought, neighbours)
             scores[place] = np.bincount(items, weights=shared[neighbour], minlength=self._items)
         return torch.from_numpy(scores)
+
+
+def true_scorer(store: Store) -> "TrueScorer | None":
+    """Return what ranks a store's items as the truth would; nothing where the truth is not known."""
+    if not (store.path / TRUTH).is_dir():
+        return None
+    return TrueScorer(store)
+
+
+class TrueScorer:
+    """Ranks by the probability of being held out, given the truth and all that training holds.
+
+    Who knows the rates but not the log would rank by P(u buys i) = 1 - exp(-λ). Training tells more. Since
+    all behaviours of the pairs held out are removed from it, a pair with some other behaviour in training is
+    not held out. A pair without any was either held out, or neither bought nor met in any other way. With μ
+    the expected number of visits that log another behaviour but no purchase, its odds are proportional to
+
+        (1 - e^-λ) / (e^-λ · e^-μ),        and the score is        log(e^λ - 1) + μ.
+
+    This is the best ranking where pairs are held out at random; where each user's last one is, it is as good
+    as the best unless many pairs are bought several times.
+
+    Args:
+        store: prepared from simulated data, with the truth beside it.
+
+    Raises:
+        CounterpointError: the truth is incomplete.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._truth = Truth(store.path / TRUTH)
+        self._target, *others = store.behaviours
+        self._others = tuple(others)
+        self._known = [store.interactions("train", name) for name in others]
+        self._users, self._items = _numbers(store.user_ids), _numbers(store.item_ids)
+
+    def scores(self, users: Int[np.ndarray, " block"]) -> Float[Tensor, "block items"]:
+        """Score every item of the store for a block of its users; the higher, the likelier held out."""
+        rates = self._truth.rates(self._users[users])
+        bought = rates.expected(self._target, self._truth.law)[:, self._items].astype(np.float64)
+        met = rates.expected_without(self._target, self._others, self._truth.law)[:, self._items]
+        scores = np.log(np.expm1(np.maximum(bought, 1e-30))) + met
+        for known in self._known:
+            for row, user in enumerate(users.tolist()):
+                scores[row, known.of(user)] = NEVER
+        return torch.from_numpy(scores.astype(np.float32))
+
+
+def _numbers(ids: Iterable[str]) -> Int[np.ndarray, " ids"]:
+    """The numbers of ids such as u00012."""
+    return np.array([int(name[1:]) for name in ids], dtype=np.int64)

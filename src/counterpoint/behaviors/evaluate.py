@@ -1,18 +1,17 @@
 """Evaluation by user: all items ranked, the first ones against what the user bought; floors beside."""
 
-import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from counterpoint.behaviors.baselines import floors
+from counterpoint.behaviors.baselines import floors, true_scorer
 from counterpoint.behaviors.data.pairs import UNTRAINED
-from counterpoint.behaviors.data.store import Interactions, Store
+from counterpoint.behaviors.data.store import Interactions, RivalLists, Store
 from counterpoint.behaviors.model import BehaviorsNetwork
-from counterpoint.behaviors.ranking import Scorer, listed, scorer_of, top_items
+from counterpoint.behaviors.ranking import Scorer, listed, top_items
 from counterpoint.behaviors.recipe import BehaviorsRecipe
-from counterpoint.behaviors.truth import true_scorer
+from counterpoint.behaviors.scoring import scorer_of
 from counterpoint.comparison.significance import intervals
 from counterpoint.metrics.evaluated import OPTIMUM, Evaluated, Evaluation, floor_warnings
 from counterpoint.metrics.topk import CUTOFFS, topk_metrics
@@ -114,10 +113,6 @@ def masked_pairs(recipe: BehaviorsRecipe, store: Store, split: str) -> Interacti
     return masked.without(bought) if split == "train" else masked
 
 
-_Lists = dict[str, Int[np.ndarray, "scored depth"]]
-_last_lists: dict[str, _Lists] = {}  # of the last evaluation alone, by all that they depend on
-
-
 def _rival_lists(
     store: Store,
     recipe: BehaviorsRecipe,
@@ -125,28 +120,20 @@ def _rival_lists(
     users: Int[np.ndarray, " scored"],
     masked: Interactions,
     progress: Progress,
-) -> _Lists:
+) -> RivalLists:
     """Return the first items that each rival has for all users of a split.
 
-    No model enters into them, and they cost more than some models do: a comparison computes them once.
+    No model enters into them, and they cost more than some models do: the store keeps the last ones.
     """
-    shaped_by = [
-        str(store.path.resolve()),
-        store.manifest,
-        recipe.tasks,
-        recipe.ranking.mask,
-        split,
-        len(users),
-    ]
-    depends_on = json.dumps(shaped_by)
-    if depends_on not in _last_lists:
+    depends_on = split, recipe.tasks, recipe.ranking.mask, len(users)
+    if depends_on not in store.rival_lists:
         lists = {
             name: top_items(rival, users, masked, _DEPTH, progress=named(progress, name))[0]
             for name, rival in _rivals(store).items()
         }
-        _last_lists.clear()
-        _last_lists[depends_on] = lists
-    return _last_lists[depends_on]
+        store.rival_lists.clear()
+        store.rival_lists[depends_on] = lists
+    return store.rival_lists[depends_on]
 
 
 def _rivals(store: Store) -> dict[str, Scorer]:

@@ -1,15 +1,23 @@
 """Paper 4's network: users and items in, a logit for each behaviour out."""
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from counterpoint.behaviors import recipe
 from counterpoint.behaviors.batches import PairBatch
+from counterpoint.behaviors.data.store import Store
+from counterpoint.behaviors.recipe import BehaviorsRecipe, Network
+from counterpoint.errors import CounterpointError
+from counterpoint.runs.folder import ModelFolder
+from counterpoint.storage.files import read_json, write_json
+from counterpoint.training.checkpoint import load_weights, save_weights
 from counterpoint.training.dropout import Dropout
 
 
@@ -34,7 +42,7 @@ class BehaviorsNetwork(nn.Module):
         settings: the recipe's network section.
     """
 
-    def __init__(self, users: int, items: int, tasks: Sequence[str], settings: recipe.Network) -> None:
+    def __init__(self, users: int, items: int, tasks: Sequence[str], settings: Network) -> None:
         super().__init__()
         common = settings.tables == "common"
         self.tasks = tuple(tasks)
@@ -87,7 +95,7 @@ class BehaviorsNetwork(nn.Module):
         return torch.cat((gmf[0] * gmf[1], self.mlp(torch.cat(mlp, dim=1))), dim=1)
 
 
-def _table(rows: int, settings: recipe.Network) -> nn.Embedding:
+def _table(rows: int, settings: Network) -> nn.Embedding:
     """Return a table of vectors."""
     table = nn.Embedding(rows, settings.size, sparse=settings.updates == "touched")
     nn.init.normal_(table.weight, std=0.01)
@@ -104,9 +112,45 @@ def _layers(inputs: int, widths: Sequence[int], dropout: float) -> Iterator[nn.M
         inputs = width
 
 
-def _tower(inputs: int, settings: recipe.Network) -> nn.Sequential:
+def _tower(inputs: int, settings: Network) -> nn.Sequential:
     """Return a tower with one logit on top."""
     last = nn.Linear((inputs, *settings.towers)[-1], 1)
     nn.init.kaiming_uniform_(last.weight, nonlinearity="sigmoid")
     nn.init.zeros_(last.bias)
     return nn.Sequential(*_layers(inputs, settings.towers, settings.dropout), last)
+
+
+def fresh(recipe: BehaviorsRecipe, store: Store) -> BehaviorsNetwork:
+    """Return a network for the users and items of a store; torch's generator decides all that is drawn."""
+    return BehaviorsNetwork(store.user_count, store.item_count, recipe.tasks, recipe.network)
+
+
+def save(model: BehaviorsNetwork, store: Store, folder: Path) -> None:
+    """Write weights, and whose vectors they hold."""
+    save_weights(model, ModelFolder(folder).weights)
+    write_json(ModelFolder(folder).description, _identity(store))
+
+
+def load(folder: Path, recipe: BehaviorsRecipe, store: Store) -> BehaviorsNetwork:
+    """Return the network that `save` wrote, ready to score.
+
+    Raises:
+        CounterpointError: the folder is incomplete, or the store has other users or items: its vectors are
+            theirs alone.
+    """
+    if read_json(ModelFolder(folder).description) != _identity(store):
+        raise CounterpointError(
+            f"{store.path}: its users and items are not those that {folder} has vectors of; use the store "
+            "that the model was trained on, or train again."
+        )
+    model = fresh(recipe, store)
+    load_weights(model, ModelFolder(folder).weights)
+    return model.eval()
+
+
+def _identity(store: Store) -> dict[str, str | int]:
+    """Return what tells these users and items, in this order, from any others."""
+    digest = hashlib.sha256()
+    for ids in (store.user_ids, store.item_ids):
+        digest.update(json.dumps(ids.to_list()).encode())
+    return {"users": store.user_count, "items": store.item_count, "ids": digest.hexdigest()[:16]}

@@ -11,8 +11,9 @@ from jaxtyping import Float
 from counterpoint.behaviors.data.store import SPLITS, Interactions, Store
 from counterpoint.behaviors.evaluate import masked_pairs
 from counterpoint.behaviors.model import BehaviorsNetwork
-from counterpoint.behaviors.ranking import NetworkScorer, scorer_of, top_items
+from counterpoint.behaviors.ranking import top_items
 from counterpoint.behaviors.recipe import BehaviorsRecipe
+from counterpoint.behaviors.scoring import NetworkScorer, scorer_of
 from counterpoint.capabilities import Question
 from counterpoint.errors import ArgumentError, UsageError, nearest
 from counterpoint.progress import Progress, silent

@@ -1,7 +1,5 @@
 """The behaviors workload: what the commands and the training loop ask of it."""
 
-import hashlib
-import json
 from pathlib import Path
 
 import torch
@@ -12,17 +10,13 @@ from counterpoint.behaviors.data.layout import find
 from counterpoint.behaviors.data.prepare import prepare as prepare_source
 from counterpoint.behaviors.data.store import FORMAT, Store
 from counterpoint.behaviors.evaluate import evaluate as evaluate_ranking
-from counterpoint.behaviors.model import BehaviorsNetwork
+from counterpoint.behaviors.model import BehaviorsNetwork, fresh, load, save
 from counterpoint.behaviors.recipe import BehaviorsRecipe
 from counterpoint.behaviors.recommend import BehaviorsRecommender
 from counterpoint.capabilities import Capabilities, Recommends
-from counterpoint.errors import CounterpointError
 from counterpoint.metrics.evaluated import Evaluated, measured
-from counterpoint.progress import Progress, silent
-from counterpoint.runs.folder import ModelFolder
-from counterpoint.storage.files import read_json, write_json
+from counterpoint.progress import Progress, named, silent
 from counterpoint.storage.prepared import Prepared, is_store, opened_or_made
-from counterpoint.training.checkpoint import load_weights, save_weights
 from counterpoint.workload import Preparation, Trainee, Workload
 
 
@@ -43,31 +37,27 @@ def prepare(data: Path, recipe: BehaviorsRecipe, preparation: Preparation) -> Pr
         [FORMAT, source.format.name, recipe.data.model_dump(), recipe.tasks, preparation.on_bad_row],
         preparation.out,
         opened=Store,
-        made=lambda place: prepare_source(
-            source,
-            place,
-            recipe.data,
-            recipe.tasks,
-            on_bad_row=preparation.on_bad_row,
-            progress=preparation.progress,
-        ),
+        made=lambda place: prepare_source(source, place, recipe, preparation),
     )
 
 
 def trainee(recipe: BehaviorsRecipe, store: Store, progress: Progress = silent) -> Trainee:
     """Return a fresh model with its batches; the recipe's seed decides all that is drawn."""
     torch.manual_seed(recipe.training.seed)
-    model = BehaviorsNetwork(store.user_count, store.item_count, recipe.tasks, recipe.network)
+    model = fresh(recipe, store)
     batches = TrainingBatches(store, recipe)
 
     def validate() -> dict[str, float]:
-        most = recipe.ranking.validation_users
-        evaluated = evaluate_ranking(model, recipe, store, "validation", with_floors=False, most_users=most)
+        evaluated = evaluate_ranking(
+            model,
+            recipe,
+            store,
+            "validation",
+            with_floors=False,
+            most_users=recipe.ranking.validation_users,
+            progress=named(progress, "validation"),
+        )
         return measured(evaluated.record)
-
-    def save(folder: Path) -> None:
-        save_weights(model, ModelFolder(folder).weights)
-        write_json(ModelFolder(folder).description, _identity(store))
 
     return Trainee(
         model,
@@ -75,26 +65,9 @@ def trainee(recipe: BehaviorsRecipe, store: Store, progress: Progress = silent) 
         target=recipe.target,
         metric="ndcg@10",
         validate=validate if store.manifest["splits"].get("validation") else None,
-        save=save,
+        save=lambda folder: save(model, store, folder),
         facts={"training examples": batches.examples},
     )
-
-
-def load(folder: Path, recipe: BehaviorsRecipe, store: Store) -> BehaviorsNetwork:
-    """Return the model in ``folder``, ready to score.
-
-    Raises:
-        CounterpointError: the folder is incomplete, or the store has other users or items: its vectors are
-            theirs alone.
-    """
-    if read_json(ModelFolder(folder).description) != _identity(store):
-        raise CounterpointError(
-            f"{store.path}: its users and items are not those that {folder} has vectors of; use the store "
-            "that the model was trained on, or train again."
-        )
-    model = BehaviorsNetwork(store.user_count, store.item_count, recipe.tasks, recipe.network)
-    load_weights(model, ModelFolder(folder).weights)
-    return model.eval()
 
 
 def evaluate(
@@ -110,14 +83,6 @@ def _recommender(
 ) -> BehaviorsRecommender:
     """Return what ranks items for one user, or for all."""
     return BehaviorsRecommender(model, recipe, store)
-
-
-def _identity(store: Store) -> dict[str, str | int]:
-    """Return what tells these users and items, in this order, from any others."""
-    digest = hashlib.sha256()
-    for ids in (store.user_ids, store.item_ids):
-        digest.update(json.dumps(ids.to_list()).encode())
-    return {"users": store.user_count, "items": store.item_count, "ids": digest.hexdigest()[:16]}
 
 
 WORKLOAD = Workload(

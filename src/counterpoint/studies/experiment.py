@@ -98,9 +98,12 @@ def compare(
         for seed in range(seeds)
         for entry in plan.entries
     }
+    # Each store is opened once: what it keeps of one evaluation serves the next.
+    opened: dict[Path, workload.Store] = {}
     stores = {}
     for entry in plan.entries:
-        stores[entry.label] = _store(resolved[entry.label, 0], data, format, on_bad_row, progress)
+        store = _store(resolved[entry.label, 0], data, format, on_bad_row, progress)
+        stores[entry.label] = opened.setdefault(store.path, store)
     places = {
         (entry.label, seed): ComparisonFolder(folder).run(entry.folder, seed)
         for seed in range(seeds)
@@ -125,7 +128,7 @@ def compare(
                 progress=told,
             )
         if not _evaluated(place, split, store):
-            api.evaluate(place, data=store.path, split=split, progress=told)
+            api.evaluate(place, data=store, split=split, progress=told)
     groups = [
         Group(entry.label, [read_run(places[entry.label, seed]) for seed in range(seeds)])
         for entry in plan.entries

@@ -6,7 +6,9 @@ import pytest
 from counterpoint.behaviors.data.layout import find
 from counterpoint.behaviors.data.prepare import prepare
 from counterpoint.behaviors.data.store import Store
-from counterpoint.behaviors.recipe import Data
+from counterpoint.workload import Preparation
+
+from .shop_logs import shop_recipe
 
 TASKS = ("buy", "click", "cart", "favourite")
 
@@ -24,8 +26,7 @@ def prepared(tmp_path: Path) -> Callable[..., Store]:
         name: str = "store",
         **settings: object,
     ) -> Store:
-        chosen = Data(**{"least_bought": 1, "least_buyers": 1, **settings})
-        source = find(data, format_name)
-        return prepare(source, tmp_path / name, chosen, tasks, on_bad_row=on_bad_row)
+        recipe = shop_recipe(tasks, **{"least_bought": 1, "least_buyers": 1, **settings})
+        return prepare(find(data, format_name), tmp_path / name, recipe, Preparation(on_bad_row=on_bad_row))
 
     return run

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from counterpoint.behaviors.data.store import Store
+from counterpoint.behaviors.recipe import BehaviorsRecipe, Data
 
 
 def write(file: Path, lines: Iterable[str]) -> Path:
@@ -14,6 +15,11 @@ def write(file: Path, lines: Iterable[str]) -> Path:
 
 def write_csv(file: Path, rows: Iterable[tuple], header: str = "user,item,behaviour,time") -> Path:
     return write(file, [header, *(",".join(map(str, row)) for row in rows)])
+
+
+def shop_recipe(tasks: tuple[str, ...], **data: object) -> BehaviorsRecipe:
+    """Return a recipe of these tasks, be they ones that a recipe's own checks would refuse."""
+    return BehaviorsRecipe(name="shop").model_copy(update={"tasks": tasks, "data": Data(**data)})
 
 
 def by_id(store: Store, split: str, behaviour: str) -> list[tuple]:

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from counterpoint.behaviors.data.layout import find
 from counterpoint.behaviors.data.prepare import prepare
 from counterpoint.behaviors.data.store import Store
-from counterpoint.behaviors.recipe import Data
 from counterpoint.errors import CounterpointError
 from counterpoint.storage import rows
+from counterpoint.workload import Preparation
 
-from .shop_logs import write, write_csv
+from .shop_logs import shop_recipe, write, write_csv
 
 ROWS = [
     (user, item, behaviour, 1_511_582_400 + item)
@@ -68,8 +68,8 @@ def test_any_damage_gives_a_store_or_one_sentence(name, mutations, block, policy
             raw = file.read_bytes()
             file.write_bytes(raw[:start] + put + raw[start + length :])
         try:
-            chosen = Data(least_bought=1, least_buyers=1)
-            store = prepare(find(file), Path(place) / "store", chosen, ("buy", "click"), on_bad_row=policy)
+            recipe = shop_recipe(("buy", "click"), least_bought=1, least_buyers=1)
+            store = prepare(find(file), Path(place) / "store", recipe, Preparation(on_bad_row=policy))
         except CounterpointError as error:
             message = str(error)
         else:

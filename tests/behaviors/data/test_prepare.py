@@ -4,11 +4,11 @@ import pytest
 
 from counterpoint.behaviors.data.layout import find
 from counterpoint.behaviors.data.prepare import prepare
-from counterpoint.behaviors.recipe import Data
 from counterpoint.errors import BadRowError, CounterpointError, UsageError
 from counterpoint.storage import rows
+from counterpoint.workload import Preparation
 
-from .shop_logs import by_id, contents, write, write_csv
+from .shop_logs import by_id, contents, shop_recipe, write, write_csv
 
 NOON = 1511582400  # 25 November 2017 in Beijing
 
@@ -367,11 +367,15 @@ def test_only_a_store_is_replaced(raw, tmp_path, prepared):
         prepared(raw, split="last", name="mine")
 
 
-def test_progress_tells_of_the_bytes_read(raw, tmp_path):
+def test_progress_tells_of_every_long_step(raw, tmp_path):
     told = []
     source = find(raw)
-    settings = Data(least_bought=2, least_buyers=2, split="last")
-    tasks = ("buy", "click", "cart", "favourite")
-    prepare(source, tmp_path / "store", settings, tasks, progress=lambda *step: told.append(step))
+    recipe = shop_recipe(("buy", "click", "cart", "favourite"), least_bought=2, least_buyers=2, split="last")
+    prepare(source, tmp_path / "store", recipe, Preparation(progress=lambda *step: told.append(step)))
     size = raw.stat().st_size
-    assert told == [(f"reading {raw.parent.name}/UserBehavior.csv", size, size)]
+    assert told == [
+        (f"reading {raw.parent.name}/UserBehavior.csv", size, size),
+        *(("finding distinct pairs", done, 4) for done in range(5)),
+        ("writing the store", 0, 1),
+        ("writing the store", 1, 1),
+    ]

@@ -114,7 +114,7 @@ def test_only_the_target_s_rows_are_held_out(tmp_path):
         tmp_path / "test.csv", [(1, 2, "purchase"), (1, 3, "pv"), (2, 3, "buy")], "user,item,behavior"
     )
     counts: Counter[str] = Counter()
-    blocks = interactions.pairs(file, "test", "buy", BadRows("stop", tmp_path / "bad"), counts, silent)
+    blocks = interactions.FORMAT.pairs(file, "test", "buy", BadRows("stop", tmp_path / "bad"), counts, silent)
     assert [row for block in blocks for row in block.rows()] == [("1", "2"), ("2", "3")]
     assert counts == {"test rows of other behaviours than buy": 1}
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from counterpoint.behaviors.data.layout import find
 from counterpoint.behaviors.data.prepare import prepare
-from counterpoint.behaviors.recipe import Data
+from counterpoint.behaviors.recipe import BehaviorsRecipe, Data
 from counterpoint.errors import CounterpointError
 from counterpoint.storage import rows
+from counterpoint.workload import Preparation
 
 from .shop_logs import contents, write_csv
 
@@ -168,6 +169,7 @@ def test_the_store_holds_what_dictionaries_hold(log, data, test, validation, tex
         for role, pairs in (("test", test), ("validation", validation)):
             if pairs is not None:
                 write_csv(folder / f"{role}.csv", [(name(u), name(i)) for u, i in pairs], "user,item")
+        recipe = BehaviorsRecipe(name="shop", tasks=TASKS, data=data)
         present = {NAMES[behaviour] for _, _, behaviour, _ in log}
         wanted = None
         if present == set(TASKS):
@@ -178,10 +180,10 @@ def test_the_store_holds_what_dictionaries_hold(log, data, test, validation, tex
         event("refused" if wanted is None else "prepared")
         if wanted is None:
             with pytest.raises(CounterpointError) as caught:
-                prepare(find(folder), folder / "store", data, TASKS)
+                prepare(find(folder), folder / "store", recipe, Preparation())
             assert "\n" not in str(caught.value)
             return
-        store = prepare(find(folder), folder / "store", data, TASKS)
+        store = prepare(find(folder), folder / "store", recipe, Preparation())
         counts = wanted.pop("counts")
         for role, pairs in (("test", test), ("validation", validation)):
             if pairs is not None:

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from counterpoint.behaviors.truth import Truth
+from counterpoint.behaviors.data.truth import Truth
 from counterpoint.errors import UsageError
 from counterpoint.simulation.shop import log as simulation
 from counterpoint.simulation.shop.log import simulate

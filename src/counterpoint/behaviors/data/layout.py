@@ -56,7 +56,7 @@ def find(data: Path, format_name: str | None = None) -> Source:
         raise NoDataError(f"{data}: no log found, looked for {wanted}.")
     log = _only(data, [file for _, file in logs], "logs")
     chosen = logs[0][0]
-    if not chosen.own:
+    if chosen.pairs is None:
         return Source(data, chosen, log)
     validation, test = (_held_out(data, split, chosen) for split in ("validation", "test"))
     if validation is not None and test is None:

@@ -9,6 +9,7 @@ import polars as pl
 
 from counterpoint.behaviors.data.formats import OUTSIDE, SYNONYMS
 from counterpoint.behaviors.data.layout import Source
+from counterpoint.behaviors.recipe import BehaviorsRecipe
 from counterpoint.errors import UsageError, nearest
 from counterpoint.progress import Progress
 from counterpoint.storage.rows import BadRows
@@ -47,20 +48,20 @@ class Log:
 
 def read_log(
     source: Source,
+    recipe: BehaviorsRecipe,
     folder: Path,
-    tasks: Sequence[str],
-    ignore: Sequence[str],
     bad: BadRows,
     counts: Counter[str],
     progress: Progress,
 ) -> Log:
-    """Read the log once, block by block, into ``folder``.
+    """Read the log once, block by block, into ``folder``: the rows of the recipe's tasks.
 
     Raises:
         BadRowError: a malformed row.
         UsageError: the log has no rows, has a behaviour that is neither a task nor ignored, or lacks a
             task's.
     """
+    tasks = recipe.tasks
     log = Log({task: [] for task in tasks})
     order = _TimeOrder()
     others: Counter[str] = Counter()
@@ -83,7 +84,7 @@ def read_log(
     counts["rows read"] += counts[OUTSIDE] + bad.count
     counts["rows of ignored behaviours"] = sum(others.values())
     counts["rows out of time order"] = order.count
-    _refuse_strangers(source, others, tasks, ignore)
+    _refuse_strangers(source, others, tasks, recipe.data.ignore)
     _refuse_empty_tasks(source, log, tasks, counts["rows read"])
     return log
 

@@ -1,4 +1,4 @@
-"""The distinct pairs of a log, counted without holding its rows."""
+"""The distinct pairs of a log, of the users and items that are frequent enough, without holding its rows."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
-from counterpoint.behaviors.data.filters import frequent
 from counterpoint.behaviors.data.log import Log
-from counterpoint.behaviors.data.splits import Keys
 from counterpoint.behaviors.recipe import Data
 from counterpoint.errors import CounterpointError
+from counterpoint.progress import Progress, silent
+
+Keys = Int[np.ndarray, " pairs"]
+"""Pairs as numbers, ascending and each once; whatever the numbering, it ascends by user, then by item."""
 
 UNTRAINED = "pairs of users or items without training pairs"
 """The count of held-out pairs that are dropped, after the name of their split."""
@@ -45,7 +47,12 @@ class Pairs:
 
 
 def distinct_pairs(
-    log: Log, tasks: Sequence[str], settings: Data | None, counts: Counter[str], file: Path
+    log: Log,
+    tasks: Sequence[str],
+    settings: Data | None,
+    counts: Counter[str],
+    file: Path,
+    progress: Progress = silent,
 ) -> Pairs:
     """Return each pair once; counts the rows that the filter drops and those that repeat a pair.
 
@@ -58,6 +65,7 @@ def distinct_pairs(
         settings: of the filter; None leaves all in.
         counts: takes what is dropped.
         file: the log, for messages.
+        progress: told how many of the behaviours are done.
 
     Raises:
         CounterpointError: the log is of one user, or nothing passes the filter.
@@ -70,7 +78,8 @@ def distinct_pairs(
         )
     keys: dict[str, Keys] = {}
     times = None
-    for task in tasks:
+    for number, task in enumerate(tasks):
+        progress("finding distinct pairs", number, len(tasks))
         found = _keys(log, task, users, items, timed=log.timed and task == tasks[0])
         keys[task] = found["key"].to_numpy()
         if "time" in found.columns:
@@ -79,6 +88,7 @@ def distinct_pairs(
         counts["rows dropped by the filter"] += log.rows[task] - kept
         counts["repeats merged"] += kept - len(found)
         counts[f"pairs of {task}"] = len(found)
+    progress("finding distinct pairs", len(tasks), len(tasks))
     return Pairs(users, items, keys, times)
 
 
@@ -94,6 +104,62 @@ def held_out_keys(
     counts[f"{split} repeats merged"] += len(rows) - len(distinct)
     counts[f"{split} {UNTRAINED}"] += len(distinct) - len(known)
     return known.to_numpy()
+
+
+def frequent(
+    users: Int[np.ndarray, " pairs"], items: Int[np.ndarray, " pairs"], settings: Data, log: Path
+) -> tuple[Bool[np.ndarray, " users"], Bool[np.ndarray, " items"]]:
+    """Return which users and which items stay.
+
+    First users with ``least_bought`` items or more, then, among their pairs, items with ``least_buyers``
+    users or more: once (paper 4, appendix A.2, which leaves some users with fewer items), or in turns until
+    nobody goes any more.
+
+    Args:
+        users: of the target's pairs, numbered from 0 without gaps.
+        items: of the same pairs, each pair once.
+        settings: of the recipe.
+        log: the file, for messages.
+
+    Raises:
+        CounterpointError: nothing stays.
+    """
+    how_many_users, how_many_items = int(users.max()) + 1, int(items.max()) + 1
+    stays = np.ones(len(users), dtype=bool)
+    first_turn: tuple[int, int, int] | None = None
+    while True:
+        bought = np.bincount(users[stays], minlength=how_many_users)
+        users_stay = bought >= settings.least_bought
+        stays &= users_stay[users]
+        before = int(stays.sum())
+        buyers = np.bincount(items[stays], minlength=how_many_items)
+        items_stay = buyers >= settings.least_buyers
+        stays &= items_stay[items]
+        if first_turn is None:
+            first_turn = int(users_stay.sum()), int(bought.max()), int(buyers.max())
+        if not stays.any():
+            raise CounterpointError(f"{log}: {_nothing_stays(settings, *first_turn)}.")
+        if settings.filter == "once" or int(stays.sum()) == before:
+            return users_stay, items_stay
+
+
+def _nothing_stays(settings: Data, users: int, most_bought: int, most_buyers: int) -> str:
+    """Return the clause that says which threshold was too high, from what the first turn found."""
+    if not users:
+        return (
+            f"no user has {settings.least_bought} items or more (the most is {most_bought}); lower "
+            "data.least_bought"
+        )
+    left = f"data.least_bought = {settings.least_bought} leaves {users} user{'s' * (users != 1)}, and"
+    if most_buyers < settings.least_buyers:
+        return (
+            f"{left} no item has {settings.least_buyers} of them (the most is {most_buyers}); lower "
+            "data.least_buyers or data.least_bought"
+        )
+    return (
+        f"{left} with data.least_buyers = {settings.least_buyers} nobody stays when users and items go in "
+        'turns; lower one of the two, or set data.filter = "once"'
+    )
 
 
 def _everybody(log: Log, tasks: Sequence[str]) -> tuple[pl.Series, pl.Series]:

@@ -5,64 +5,57 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import polars as pl
 
 from counterpoint.behaviors.data.fingerprints import fingerprint, id_keys
-from counterpoint.behaviors.data.formats import OUTSIDE, interactions
+from counterpoint.behaviors.data.formats import OUTSIDE, others_than
 from counterpoint.behaviors.data.layout import Source
 from counterpoint.behaviors.data.log import Log, read_log
-from counterpoint.behaviors.data.pairs import UNTRAINED, Pairs, distinct_pairs, held_out_keys
-from counterpoint.behaviors.data.splits import Cut, Keys, as_given, at_random, by_time, minus
+from counterpoint.behaviors.data.pairs import UNTRAINED, Keys, Pairs, distinct_pairs, held_out_keys
+from counterpoint.behaviors.data.splits import Cut, as_given, at_random, by_time, minus
 from counterpoint.behaviors.data.store import FORMAT, Interactions, Store, array_stem
-from counterpoint.behaviors.recipe import Data
-from counterpoint.behaviors.truth import copy_truth
+from counterpoint.behaviors.data.truth import copy_truth
+from counterpoint.behaviors.recipe import BehaviorsRecipe, Data
 from counterpoint.errors import CounterpointError
-from counterpoint.progress import Progress, silent
+from counterpoint.progress import Progress
 from counterpoint.storage.files import new_store, write_json
 from counterpoint.storage.rows import BadRows
+from counterpoint.workload import Preparation
 
 
-def prepare(
-    source: Source,
-    out: Path,
-    settings: Data,
-    tasks: tuple[str, ...],
-    *,
-    on_bad_row: Literal["stop", "skip"] = "stop",
-    progress: Progress = silent,
-) -> Store:
+def prepare(source: Source, out: Path, recipe: BehaviorsRecipe, preparation: Preparation) -> Store:
     """Read a raw log into a store at ``out``; an older store there is replaced only by a whole new one.
 
     Args:
         source: the raw files.
         out: the store's folder.
-        settings: how to filter and split.
-        tasks: the behaviours to keep, the target first.
-        on_bad_row: stop at the first malformed row, or set them all aside in ``bad_rows.jsonl``.
-        progress: told how far the reading is.
+        recipe: whose tasks are the behaviours to keep, and whose data settings filter and split.
+        preparation: malformed rows stop it or are set aside in ``bad_rows.jsonl``; it is told its progress.
 
     Raises:
         UsageError: ``out`` holds something that is not a store, or the log's behaviours are not the tasks.
         BadRowError: a malformed row.
         CounterpointError: nothing is left to train on, to validate or to test, or the disk is full.
     """
-    counts: Counter[str] = Counter({OUTSIDE: 0, f"leaks removed from {tasks[0]}": 0})
+    progress, tasks = preparation.progress, recipe.tasks
+    counts: Counter[str] = Counter({OUTSIDE: 0, f"leaks removed from {recipe.target}": 0})
     with new_store(out) as folder:
         blocks = folder / "blocks"
         blocks.mkdir()
-        bad = BadRows(on_bad_row, folder / "bad_rows.jsonl")
-        log = read_log(source, blocks, tasks, settings.ignore, bad, counts, progress)
-        filtered = None if source.test else settings
-        pairs = distinct_pairs(log, tasks, filtered, counts, source.log)
-        cut = _cut(source, log, pairs, tasks[0], settings, bad, counts, progress)
+        bad = BadRows(preparation.on_bad_row, folder / "bad_rows.jsonl")
+        log = read_log(source, recipe, blocks, bad, counts, progress)
+        filtered = None if source.test else recipe.data
+        pairs = distinct_pairs(log, tasks, filtered, counts, source.log, progress)
+        given = _given(source, log, pairs, recipe.target, bad, counts, progress)
+        cut = _cut(source, pairs, given, recipe.target, recipe.data, counts)
         shutil.rmtree(blocks)
+        progress("writing the store", 0, 1)
         train = _guarded(pairs, cut, tasks, counts)
         splits = _renumbered(pairs, train, cut, counts)
-        sizes = {split: len(by_behaviour[tasks[0]]) for split, by_behaviour in splits.pairs.items()}
-        _refuse_empty(source, sizes, tasks[0], counts)
+        sizes = {split: len(by_behaviour[recipe.target]) for split, by_behaviour in splits.pairs.items()}
+        _refuse_empty(source, sizes, recipe.target, counts)
         _write(folder, splits)
         counts["bad rows set aside"] = bad.count
         users, items = id_keys(splits.users), id_keys(splits.items)
@@ -72,9 +65,9 @@ def prepare(
                 "workload": "behaviors",
                 "format": FORMAT,
                 "source": {"format": source.format.name, "files": [str(file) for file in source.files]},
-                "target": tasks[0],
+                "target": recipe.target,
                 "behaviours": tasks,
-                "settings": {name: getattr(settings, name) for name in cut.shaped_by},
+                "settings": {name: getattr(recipe.data, name) for name in cut.shaped_by},
                 "rows": {"users": len(users), "items": len(items)},
                 "splits": sizes,
                 "split rule": cut.rule,
@@ -86,6 +79,7 @@ def prepare(
                 "counts": dict(sorted(counts.items())),
             },
         )
+        progress("writing the store", 1, 1)
     return Store(out)
 
 
@@ -98,30 +92,38 @@ class _Splits:
     pairs: dict[str, dict[str, Interactions]]
 
 
-def _cut(
+def _given(
     source: Source,
     log: Log,
     pairs: Pairs,
     target: str,
-    settings: Data,
     bad: BadRows,
     counts: Counter[str],
     progress: Progress,
+) -> dict[str, Keys]:
+    """Return the pairs that the data hold out themselves by their split, none where they bring no split."""
+    read = source.format.pairs
+    files = {"test": source.test, "validation": source.validation}
+    return {
+        split: held_out_keys(
+            list(read(file, split, target, bad, counts, progress)), split, log, pairs, counts
+        )
+        for split, file in files.items()
+        if file is not None and read is not None
+    }
+
+
+def _cut(
+    source: Source,
+    pairs: Pairs,
+    given: Mapping[str, Keys],
+    target: str,
+    settings: Data,
+    counts: Counter[str],
 ) -> Cut:
     """Divide the target's pairs as the data or the settings say."""
     own = pairs.keys[target]
-    if source.test is not None:
-        given = {
-            split: held_out_keys(
-                list(interactions.pairs(file, split, target, bad, counts, progress)),
-                split,
-                log,
-                pairs,
-                counts,
-            )
-            for split, file in (("test", source.test), ("validation", source.validation))
-            if file is not None
-        }
+    if given:
         cut = as_given(own, given["test"], given.get("validation"), target, settings)
         if "validation" in given:
             counts[f"validation {_TESTED}"] = len(given["validation"]) - len(cut.validation)
@@ -185,7 +187,7 @@ def _refuse_empty(source: Source, sizes: Mapping[str, int], target: str, counts:
     needed = {
         UNTRAINED: "pairs of users and items that the log has",
         _TESTED: "pairs that do not test",
-        interactions.others_than(target): f"rows of {target}",
+        others_than(target): f"rows of {target}",
     }
     for split, size in sizes.items():
         if size:

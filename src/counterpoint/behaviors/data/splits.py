@@ -5,10 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
+from counterpoint.behaviors.data.pairs import Keys
 from counterpoint.behaviors.recipe import Data
-
-Keys = Int[np.ndarray, " pairs"]
-"""Pairs as numbers, ascending and each once; whatever the numbering, it ascends by user, then by item."""
 
 
 @dataclass(frozen=True)

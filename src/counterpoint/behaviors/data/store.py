@@ -1,6 +1,6 @@
 """The prepared store: a log of behaviours on disk, split and numbered, memory-mapped."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,9 @@ from counterpoint.storage.prepared import (
 
 FORMAT = 1
 SPLITS = ("train", "validation", "test")
+
+RivalLists = dict[str, Int[np.ndarray, "scored depth"]]
+"""The first items of each scored user, by the name of what ranked them."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,8 @@ class Store:
         behaviours: the target, then the auxiliary ones.
         user_count: rows of users.
         item_count: rows of items.
+        rival_lists: what an evaluation ranks without a model, by what it depends on: only the last one's, for
+            the next model that is evaluated on this store.
 
     Raises:
         CounterpointError: it is no store, or one of another workload or version.
@@ -108,6 +113,7 @@ class Store:
         self.behaviours: tuple[str, ...] = tuple(self.manifest["behaviours"])
         self.user_count: int = self.manifest["rows"]["users"]
         self.item_count: int = self.manifest["rows"]["items"]
+        self.rival_lists: dict[Hashable, RivalLists] = {}
         self._opened: dict[tuple[str, str], Interactions] = {}
 
     def require(self, recipe: BehaviorsRecipe) -> None:

@@ -2,7 +2,7 @@
 
 Real shopping logs may not be passed on, and nobody knows the best ranking they allow, or whether their clicks
 should help to predict purchases. Here all of it is known, and the last a matter of choice. How users shop is
-told in `simulate_shopping`, what the truth is good for in `truth`.
+told in `behaviors.data.truth`.
 """
 
 from collections.abc import Iterator
@@ -13,14 +13,12 @@ import numpy as np
 import polars as pl
 from jaxtyping import Int
 
+from counterpoint.behaviors.data.truth import TRUTH, Items, Law, Users
 from counterpoint.progress import Progress, silent
 from counterpoint.simulation.shop.law import (
     BEHAVIOURS,
     PAGE,
-    Items,
-    Law,
     Log,
-    Users,
     draw_items,
     draw_log,
     draw_users,
@@ -30,7 +28,6 @@ from counterpoint.simulation.shop.law import (
 from counterpoint.simulation.written import Simulation, at_least, between, must_be_free
 from counterpoint.storage.files import new_folder, write_json
 
-TRUTH = "truth"
 START = 1_761_955_200  # the first of November 2025, in seconds of UTC
 ROWS_PER_PART = 2**20
 
@@ -116,7 +113,7 @@ def _readme(parameters: Parameters) -> str:
         "`truth` holds what this was drawn from, in single precision: `users.npy` a row for each user "
         "(taste, idle taste, expected visits), `items.npy` a row for each item (themes, idle themes, "
         "logarithms of popularity and of idle popularity), `law.json` the rest; row 12 belongs to the user "
-        "or item whose number is 12. The formulas stand in `counterpoint.simulation.shop.law`.\n\n"
+        "or item whose number is 12. The formulas stand in `counterpoint.behaviors.data.truth`.\n\n"
         f"Made by `counterpoint simulate behaviors` with {settings}.\n"
     )
 

@@ -27,6 +27,11 @@ SYNONYMS = {
 """What the behaviours of any format are called here; other names are kept as they are."""
 
 
+def others_than(target: str) -> str:
+    """Return the name of the count of held-out rows that are dropped, after that of their split."""
+    return f"rows of other behaviours than {target}"
+
+
 @dataclass(frozen=True)
 class Format:
     """A raw format of logs of behaviours.
@@ -39,7 +44,10 @@ class Format:
             Int64 or String), behaviour (a name of this package) and, where the log has times, time (Int64, of
             any unit that ascends).
         suffixes: what its files must end in, where that is not said by the patterns.
-        own: whether it is for logs of one's own, beside which files of held-out pairs may stand.
+        own: whether it is for logs of one's own.
+        pairs: yields blocks of user and item, the sound pairs of ``target`` that the file of a split holds
+            out; none where no such files stand beside a log. Rows of other behaviours are counted as
+            `others_than` says.
     """
 
     name: str
@@ -48,6 +56,7 @@ class Format:
     rows: "Callable[[Path, BadRows, Counter[str], Progress], Iterator[pl.DataFrame]]"
     suffixes: tuple[str, ...] = ()
     own: bool = False
+    pairs: "Callable[[Path, str, str, BadRows, Counter[str], Progress], Iterator[pl.DataFrame]] | None" = None
 
 
 FORMATS = Formats(__name__, Format)

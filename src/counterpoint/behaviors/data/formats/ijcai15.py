@@ -10,8 +10,8 @@ from pathlib import Path
 
 import polars as pl
 
+from counterpoint.behaviors.data.checks import one_of, whole_number
 from counterpoint.behaviors.data.formats import Format
-from counterpoint.behaviors.data.rows import one_of, whole_number
 from counterpoint.errors import CounterpointError
 from counterpoint.progress import Progress
 from counterpoint.storage.rows import BadRows, Check, drop_bad

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
-from counterpoint.behaviors.data.formats import SYNONYMS, Format
+from counterpoint.behaviors.data.formats import SYNONYMS, Format, others_than
 from counterpoint.errors import CounterpointError
 from counterpoint.progress import Progress
 from counterpoint.storage.rows import BadRows, Check, drop_bad, parquet_blocks, parquet_schema
@@ -48,7 +48,7 @@ def _read_rows(file: Path, bad: BadRows, counts: Counter[str], progress: Progres
         yield sound.select("user", "item", pl.col("behaviour").replace(SYNONYMS), *times)
 
 
-def pairs(
+def _read_pairs(
     file: Path, split: str, target: str, bad: BadRows, counts: Counter[str], progress: Progress
 ) -> _Blocks:
     """Yield the pairs, user and item, that a split's file holds out.
@@ -65,11 +65,6 @@ def pairs(
             counts[f"{split} {others_than(target)}"] += len(sound) - len(chosen)
             sound = chosen
         yield sound.select("user", "item")
-
-
-def others_than(target: str) -> str:
-    """Return the name of the count of held-out rows that are dropped, after that of their split."""
-    return f"rows of other behaviours than {target}"
 
 
 class _Clock:
@@ -201,4 +196,5 @@ FORMAT = Format(
     rows=_read_rows,
     suffixes=SUFFIXES,
     own=True,
+    pairs=_read_pairs,
 )

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import polars as pl
 
+from counterpoint.behaviors.data.checks import one_of, whole_number
 from counterpoint.behaviors.data.formats import OUTSIDE, SYNONYMS, Format
-from counterpoint.behaviors.data.rows import one_of, whole_number
 from counterpoint.progress import Progress
 from counterpoint.storage.rows import BadRows, drop_bad
 from counterpoint.storage.text_tables import csv_blocks

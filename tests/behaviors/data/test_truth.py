@@ -8,20 +8,23 @@ import numpy as np
 import polars as pl
 import pytest
 
+from counterpoint.behaviors.baselines import NEVER, TrueScorer, true_scorer
 from counterpoint.behaviors.data.layout import find
 from counterpoint.behaviors.data.prepare import prepare
 from counterpoint.behaviors.data.store import Interactions, Store
-from counterpoint.behaviors.recipe import Data
-from counterpoint.behaviors.truth import NEVER, TrueScorer, Truth, copy_truth, true_scorer
+from counterpoint.behaviors.data.truth import Truth, copy_truth
 from counterpoint.errors import CounterpointError
 from counterpoint.simulation.shop.log import simulate
+from counterpoint.workload import Preparation
+
+from .shop_logs import shop_recipe
 
 TASKS = ("buy", "click", "cart", "favourite")
 
 
 def prepared(data: Path, out: Path, tasks: tuple[str, ...] = TASKS, **settings: object) -> Store:
     ignored = tuple(set(TASKS) - set(tasks))
-    store = prepare(find(data), out, Data(ignore=ignored, **settings), tasks)
+    store = prepare(find(data), out, shop_recipe(tasks, ignore=ignored, **settings), Preparation())
     copy_truth(data, store.path)
     return store
 

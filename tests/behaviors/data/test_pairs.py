@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counterpoint.behaviors.data.filters import frequent
+from counterpoint.behaviors.data.pairs import frequent
 from counterpoint.behaviors.recipe import Data
 from counterpoint.errors import CounterpointError
 
