@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import counterpoint
-from counterpoint.behaviors.ranking import NetworkScorer
+from counterpoint.behaviors.scoring import NetworkScorer
 from counterpoint.feedback.scoring import score
 from counterpoint.sentences.submit import read_predictions
 from counterpoint.trained import Trained
