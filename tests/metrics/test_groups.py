@@ -3,16 +3,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.metrics import roc_auc_score
 
-from counterpoint.comparison.improvement import relative_improvement
 from counterpoint.comparison.significance import paired_bootstrap
 from counterpoint.errors import CounterpointError
 from counterpoint.metrics import groups as grouped
-from counterpoint.metrics.calibration import calibration
-from counterpoint.metrics.groups import auc, average, log_loss, user_auc
+from counterpoint.metrics.groups import auc, log_loss, user_auc
 
 WEIGHTS = {"impressions": len, "positives": sum, "uniform": lambda labels: 1}
 
@@ -157,58 +154,6 @@ def test_log_loss_by_hand():
     assert log_loss(np.array([0.8, 0.4]), np.array([1, 0])) == pytest.approx(-(np.log(0.8) + np.log(0.6)) / 2)
     assert log_loss(np.array([0.5, 0.5]), np.array([0, 0])) == pytest.approx(np.log(2))
     assert np.isnan(log_loss(np.empty(0), np.empty(0)))
-
-
-@pytest.mark.parametrize(("spacing", "strategy"), [("quantiles", "quantile"), ("even", "uniform")])
-@pytest.mark.parametrize("rare", [0.02, 0.4])
-def test_the_calibration_curve_is_that_of_scikit_learn(spacing, strategy, rare):
-    draw = np.random.default_rng(2)
-    probabilities = draw.beta(1, 1 / rare, 3000).round(3)
-    labels = draw.random(3000) < probabilities**1.2
-    found = calibration(probabilities, labels, bins=10, spacing=spacing)
-    observed, predicted = calibration_curve(labels, probabilities, n_bins=10, strategy=strategy)
-    np.testing.assert_allclose(found.observed, observed)
-    np.testing.assert_allclose(found.predicted, predicted)
-    assert found.rows.sum() == 3000
-    assert found.error == pytest.approx(np.abs(observed - predicted) @ found.rows / 3000)
-
-
-def test_the_calibration_error_by_hand():
-    found = calibration(np.array([0.1, 0.3, 0.9]), np.array([0, 1, 1]), bins=2, spacing="even")
-    np.testing.assert_allclose(found.predicted, [0.2, 0.9])
-    np.testing.assert_allclose(found.observed, [0.5, 1.0])
-    assert found.rows.tolist() == [2, 1]
-    assert found.error == pytest.approx((2 * 0.3 + 1 * 0.1) / 3)
-    assert np.isnan(calibration(np.empty(0), np.empty(0)).error)
-
-
-def test_probabilities_that_are_all_the_same_make_one_bin():
-    found = calibration(np.full(9, 0.25, dtype=np.float32), np.arange(9) < 3)
-    assert found.rows.tolist() == [9]
-    assert found.error == pytest.approx(1 / 3 - 1 / 4)
-
-
-# Paper 5, Table 2, Wechat.
-TASKS = ("ev", "lv", "cv", "like", "follow", "forward")
-SINGLE = dict(zip(TASKS, (0.7641, 0.8484, 0.7610, 0.8661, 0.8829, 0.8940), strict=True))
-EQUAL = dict(zip(TASKS, (0.7641, 0.8484, 0.7604, 0.8664, 0.8810, 0.9012), strict=True))
-MGDA = dict(zip(TASKS, (0.7569, 0.8429, 0.7515, 0.8604, 0.8803, 0.8937), strict=True))
-
-
-@pytest.mark.parametrize(
-    ("method", "mean", "gained"), [(SINGLE, 0.8361, 0), (EQUAL, 0.8369, 0.00091), (MGDA, 0.8309, -0.00639)]
-)
-def test_averages_and_improvements_are_those_that_paper_5_prints(method, mean, gained):
-    """As far as they follow from AUCs that are printed with four digits."""
-    assert average(method) == pytest.approx(mean, abs=6e-5)
-    assert relative_improvement(method, SINGLE) == pytest.approx(gained, abs=3e-5)
-
-
-def test_a_task_without_a_value_leaves_no_mean_and_one_without_its_own_model_is_told():
-    assert np.isnan(average({"like": float("nan"), "follow": 0.5}))
-    assert np.isnan(average({}))
-    with pytest.raises(CounterpointError, match="'follow' has no model of its own"):
-        relative_improvement({"like": 0.6, "follow": 0.5}, {"like": 0.6})
 
 
 def test_what_cannot_be_measured_never_raises():

@@ -8,7 +8,7 @@ import pytest
 
 from counterpoint.comparison.judgement import compare_groups
 from counterpoint.comparison.standing import standing
-from counterpoint.metrics.evaluated import Evaluated, by_task, floor_warnings, overall
+from counterpoint.metrics.evaluated import Evaluated
 from counterpoint.report import lines, side_by_side
 from counterpoint.report.document import write_report
 from counterpoint.report.figures import calibration
@@ -18,23 +18,7 @@ from counterpoint.runs.records import grouped, read_run, write_evaluation
 from counterpoint.storage.files import read_json, write_json
 from run_folders import write_run
 
-NAMES = ["auc", "loss", "like/auc", "click/auc", "like/loss", "category/accuracy"]
 CURVE = {"predicted": [0.1, 0.5, 0.9], "observed": [0.15, 0.4, 1.0], "rows": [5, 5, 5]}
-
-
-def test_metrics_of_single_tasks_are_told_from_means_over_them():
-    assert overall(NAMES) == ["auc", "loss", "category/accuracy"]
-    assert by_task(NAMES) == {"auc": ["like/auc", "click/auc"], "loss": ["like/loss"]}
-
-
-def test_a_floor_warns_of_the_means_alone():
-    record = {
-        "metrics": {"auc": 0.6, "like/auc": 0.5, "loss": 0.3},
-        "floors": {"item rate": {"auc": 0.55, "like/auc": 0.7, "loss": 0.2}},
-    }
-    assert floor_warnings(record) == [
-        "The model does not beat the item rate floor: loss 0.3000 against 0.2000."
-    ]
 
 
 def many_tasks(folder, name, values, *, seed=0, separate=False, floors=None):
