@@ -7,7 +7,11 @@ from pathlib import Path
 
 from counterpoint.cli import show
 
-RECIPES = ("bert", "mtrec")
+TOLD = {
+    "bert": "bert, which learns from clicks alone",
+    "mtrec": "mtrec, which learns categories and entities too, without letting them drown the clicks",
+}
+RECIPES = tuple(TOLD)
 SETTINGS = ("training.epochs=1",)
 
 
@@ -15,12 +19,15 @@ def main() -> None:
     """Simulate, prepare, train the baseline and MTRec, evaluate both, show one table and write the report."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for data, runs and report")
-    parser.add_argument("--readers", type=int, default=1_200)
-    parser.add_argument("--articles", type=int, default=600)
+    parser.add_argument("--readers", type=int, default=500)
+    parser.add_argument("--articles", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     started = time.monotonic()
-    show.say(f"1. Simulating {options.readers} readers and {options.articles} articles")
+    show.say(
+        f"1. Simulating {options.readers} readers of {options.articles} articles: clicks whose true "
+        "probabilities are known"
+    )
 
     from rich.console import Console
 
@@ -38,10 +45,15 @@ def main() -> None:
         show.say("2. Preparing it: titles become tokens, clicks become arrays")
         api.prepare(data, out=store, progress=progress)
         for number, (name, run) in enumerate(zip(RECIPES, runs, strict=True), 3):
-            show.say(f"{number}. Training {name}")
+            begun = time.monotonic()
+            show.say(f"{number}. Training {TOLD[name]}, then ranking the last day's impressions")
             shutil.rmtree(run, ignore_errors=True)
             api.train(name, data=store, out=run, seed=options.seed, settings=SETTINGS, progress=progress)
             evaluations[f"{name} (simulated data)"] = [api.evaluate(run, progress=progress)]
+            show.say(f"   {name} took {time.monotonic() - begun:.0f} seconds")
+    show.say(
+        f"{len(RECIPES) + 3}. Drawing the report: losses, conflicts between tasks, metrics beside floors"
+    )
     page = api.report(runs, out=ComparisonFolder(options.out).report)
     console = Console()
     console.print(terminal_table(standing(evaluations)))
