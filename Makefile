@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest -q --numprocesses auto --dist loadfile
 
-.PHONY: demo test tests quick lint types docs benchmarks clean
+.PHONY: demo test tests quick mutants lint types docs benchmarks clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -25,6 +25,12 @@ tests: $(STAMP)
 quick: $(STAMP)
 	$(PYTEST) -m "not slow"
 
+# Changes the code in small ways and counts those that no test notices; `make mutants MUTANTS=` changes all of it.
+MUTANTS ?= "counterpoint.metrics.topk*"
+mutants: $(STAMP)
+	$(BIN)/mutmut run $(MUTANTS)
+	$(BIN)/mutmut results
+
 lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -42,4 +48,4 @@ docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) demo site build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) demo site mutants build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
