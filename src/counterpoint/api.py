@@ -32,6 +32,9 @@ _NOTHING_SAID = Question()
 def read_recipe(recipe: str | Path, settings: Sequence[str] = (), seed: int | None = None) -> Recipe:
     """Return a built-in recipe or a TOML file, resolved and checked, its balancing method included.
 
+    >>> counterpoint.read_recipe("mtrec", ["training.epochs=1"]).training.epochs  # doctest: +SKIP
+    1
+
     Args:
         recipe: a built-in name or the path of a TOML file.
         settings: ``key=value`` pairs that override it.
@@ -67,6 +70,8 @@ def prepare(
 ) -> Store:
     """Return the prepared store of raw logs, made if it is not there yet.
 
+    >>> counterpoint.prepare("MINDsmall", out="stores/mind").path  # doctest: +SKIP
+
     Args:
         data: the raw folder.
         format: as ``mind``; found by itself.
@@ -96,6 +101,8 @@ def train(
     progress: Progress = silent,
 ) -> Run:
     """Train a recipe on data, which is prepared on first use; return the run.
+
+    >>> run = counterpoint.train("mtrec", data="MINDsmall", settings=["training.epochs=1"])  # doctest: +SKIP
 
     Args:
         recipe: a built-in name or a TOML file.
@@ -175,6 +182,8 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a run's best model on a split, floors beside it, and keep the result in the run.
 
+    >>> counterpoint.evaluate("runs/mtrec-seed0", split="test")["metrics"]["auc"]  # doctest: +SKIP
+
     It is kept as ``evaluation-SPLIT.json`` and, impression by impression, as ``evaluation-SPLIT.parquet``.
 
     Args:
@@ -206,6 +215,8 @@ def submit(
 ) -> Submission:
     """Write a submission of a run's predictions and read it back.
 
+    >>> counterpoint.submit("runs/mtrec-seed0", out="prediction.zip").metrics  # doctest: +SKIP
+
     Args:
         run: the run's folder.
         data: a raw folder or a prepared store; by default the run's own.
@@ -228,6 +239,8 @@ def export(
 ) -> Exported:
     """Write a run's best model with its vocabulary for ONNX Runtime, where it must score alike.
 
+    >>> counterpoint.export("runs/gradcraft-seed0", out="gradcraft-onnx").difference  # doctest: +SKIP
+
     Args:
         run: the run's folder.
         out: the folder; an older export there is replaced.
@@ -242,6 +255,8 @@ def export(
 
 def load(run: str | Path, *, data: str | Path | None = None) -> Any:
     """Return a trained recommender: ``counterpoint.load(run).recommend(history=[...])``.
+
+    >>> counterpoint.load("runs/mtrec-seed0").recommend(history=["N12", "N40"], top=5)  # doctest: +SKIP
 
     Of a run of sentences it is an encoder: ``counterpoint.load(run).similarity("…", "…")``.
 
@@ -291,6 +306,8 @@ def recommend_all(
 ) -> int:
     """Write the best articles or items for everybody in the data as one Parquet file; return its rows.
 
+    >>> counterpoint.api.recommend_all("runs/mtrec-seed0", out="recommendations.parquet")  # doctest: +SKIP
+
     Args:
         run: the run's folder.
         out: the file; an older one is replaced.
@@ -319,6 +336,8 @@ def embed(
 ) -> int:
     """Write the vector of every sentence of a file as Parquet or .npy; return how many there are.
 
+    >>> counterpoint.embed("runs/sentences", "questions.txt", out="vectors.parquet")  # doctest: +SKIP
+
     Args:
         run: the folder of a run of the workload sentences.
         file: text with a sentence on each line, or CSV, TSV or JSON lines.
@@ -335,7 +354,10 @@ def embed(
 
 
 def report(runs: Sequence[str | Path], *, out: str | Path | None = None) -> Path:
-    """Write one page about one run or several; by default ``report.html`` in the first run's folder."""
+    """Write one page about one run or several; by default ``report.html`` in the first run's folder.
+
+    >>> counterpoint.report(["runs/bert-seed0", "runs/mtrec-seed0"], out="report.html")  # doctest: +SKIP
+    """
     from counterpoint.report.document import write_report
 
     folders = [Run.open(Path(run)).path for run in runs]
