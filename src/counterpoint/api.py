@@ -32,8 +32,8 @@ _NOTHING_SAID = Question()
 def read_recipe(recipe: str | Path, settings: Sequence[str] = (), seed: int | None = None) -> Recipe:
     """Return a built-in recipe or a TOML file, resolved and checked, its balancing method included.
 
-    >>> counterpoint.read_recipe("mtrec", ["training.epochs=1"]).training.epochs  # doctest: +SKIP
-    1
+        >>> counterpoint.read_recipe("mtrec", ["training.epochs=1"]).training.epochs  # doctest: +SKIP
+        1
 
     Args:
         recipe: a built-in name or the path of a TOML file.
@@ -70,7 +70,7 @@ def prepare(
 ) -> Store:
     """Return the prepared store of raw logs, made if it is not there yet.
 
-    >>> counterpoint.prepare("MINDsmall", out="stores/mind").path  # doctest: +SKIP
+        >>> counterpoint.prepare("MINDsmall", out="stores/mind").path  # doctest: +SKIP
 
     Args:
         data: the raw folder.
@@ -102,7 +102,7 @@ def train(
 ) -> Run:
     """Train a recipe on data, which is prepared on first use; return the run.
 
-    >>> run = counterpoint.train("mtrec", data="MINDsmall", settings=["training.epochs=1"])  # doctest: +SKIP
+        >>> run = counterpoint.train("mtrec", data="MINDsmall", out="runs/mtrec")  # doctest: +SKIP
 
     Args:
         recipe: a built-in name or a TOML file.
@@ -182,7 +182,7 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a run's best model on a split, floors beside it, and keep the result in the run.
 
-    >>> counterpoint.evaluate("runs/mtrec-seed0", split="test")["metrics"]["auc"]  # doctest: +SKIP
+        >>> counterpoint.evaluate("runs/mtrec", split="test")["metrics"]["auc"]  # doctest: +SKIP
 
     It is kept as ``evaluation-SPLIT.json`` and, impression by impression, as ``evaluation-SPLIT.parquet``.
 
@@ -215,7 +215,7 @@ def submit(
 ) -> Submission:
     """Write a submission of a run's predictions and read it back.
 
-    >>> counterpoint.submit("runs/mtrec-seed0", out="prediction.zip").metrics  # doctest: +SKIP
+        >>> counterpoint.submit("runs/mtrec", out="prediction.zip").metrics  # doctest: +SKIP
 
     Args:
         run: the run's folder.
@@ -239,7 +239,7 @@ def export(
 ) -> Exported:
     """Write a run's best model with its vocabulary for ONNX Runtime, where it must score alike.
 
-    >>> counterpoint.export("runs/gradcraft-seed0", out="gradcraft-onnx").difference  # doctest: +SKIP
+        >>> counterpoint.export("runs/gradcraft", out="gradcraft-onnx").difference  # doctest: +SKIP
 
     Args:
         run: the run's folder.
@@ -256,7 +256,7 @@ def export(
 def load(run: str | Path, *, data: str | Path | None = None) -> Any:
     """Return a trained recommender: ``counterpoint.load(run).recommend(history=[...])``.
 
-    >>> counterpoint.load("runs/mtrec-seed0").recommend(history=["N12", "N40"], top=5)  # doctest: +SKIP
+        >>> counterpoint.load("runs/mtrec").recommend(history=["N12", "N40"], top=5)  # doctest: +SKIP
 
     Of a run of sentences it is an encoder: ``counterpoint.load(run).similarity("…", "…")``.
 
@@ -278,7 +278,7 @@ def recommend(
 ) -> "Sequence[DataclassInstance]":
     """Return the best articles or items for somebody, best first; each says itself as a line.
 
-    >>> counterpoint.api.recommend("runs/metabalance", Question(user="1011"), top=5)  # doctest: +SKIP
+        >>> counterpoint.api.recommend("runs/metabalance", Question(user="1011"), top=5)  # doctest: +SKIP
 
     Args:
         run: the run's folder.
@@ -306,7 +306,7 @@ def recommend_all(
 ) -> int:
     """Write the best articles or items for everybody in the data as one Parquet file; return its rows.
 
-    >>> counterpoint.api.recommend_all("runs/mtrec-seed0", out="recommendations.parquet")  # doctest: +SKIP
+        >>> counterpoint.api.recommend_all("runs/mtrec", out="recommendations.parquet")  # doctest: +SKIP
 
     Args:
         run: the run's folder.
@@ -336,7 +336,7 @@ def embed(
 ) -> int:
     """Write the vector of every sentence of a file as Parquet or .npy; return how many there are.
 
-    >>> counterpoint.embed("runs/sentences", "questions.txt", out="vectors.parquet")  # doctest: +SKIP
+        >>> counterpoint.embed("runs/sentences", "questions.txt", out="vectors.parquet")  # doctest: +SKIP
 
     Args:
         run: the folder of a run of the workload sentences.
@@ -356,7 +356,7 @@ def embed(
 def report(runs: Sequence[str | Path], *, out: str | Path | None = None) -> Path:
     """Write one page about one run or several; by default ``report.html`` in the first run's folder.
 
-    >>> counterpoint.report(["runs/bert-seed0", "runs/mtrec-seed0"], out="report.html")  # doctest: +SKIP
+    >>> counterpoint.report(["runs/bert", "runs/mtrec"], out="report.html")  # doctest: +SKIP
     """
     from counterpoint.report.document import write_report
 

@@ -29,10 +29,10 @@ def f1(
 ) -> Float[np.ndarray, " examples"]:
     """Return F1 = Σ 2 tpᵢ / Σ (2 tpᵢ + fpᵢ + fnᵢ) by example; 0 where nothing is positive.
 
-    >>> import numpy as np
-    >>> predicted, labels = np.array([True, True, False]), np.array([True, False, False])
-    >>> float(f1(predicted, labels).mean().round(4))
-    0.6667
+        >>> import numpy as np
+        >>> predicted, labels = np.array([True, True, False]), np.array([True, False, False])
+        >>> float(f1(predicted, labels).mean().round(4))
+        0.6667
 
     The influence of an example on a ratio F = ā / b̄ is (aᵢ - F bᵢ) / b̄.
     """
@@ -51,9 +51,9 @@ def pearson(
 ) -> Float[np.ndarray, " examples"]:
     """Return Pearson's r by example; 0 where either does not vary.
 
-    >>> import numpy as np
-    >>> float(pearson(np.array([1.0, 2.0, 3.0]), np.array([1.0, 3.0, 2.0])).mean().round(4))
-    0.5
+        >>> import numpy as np
+        >>> float(pearson(np.array([1.0, 2.0, 3.0]), np.array([1.0, 3.0, 2.0])).mean().round(4))
+        0.5
 
     The influence of an example with the standardised values z and w is z w - r (z² + w²) / 2 (Devlin,
     Gnanadesikan and Kettenring 1975).
@@ -72,9 +72,9 @@ def spearman(
 ) -> Float[np.ndarray, " examples"]:
     """Return Spearman's ρ by example; 0 where either does not vary.
 
-    >>> import numpy as np
-    >>> float(spearman(np.array([1.0, 2.0, 9.0]), np.array([1.0, 3.0, 2.0])).mean().round(4))
-    0.5
+        >>> import numpy as np
+        >>> float(spearman(np.array([1.0, 2.0, 9.0]), np.array([1.0, 3.0, 2.0])).mean().round(4))
+        0.5
 
     ρ is Pearson's correlation of the ranks u and v, which lie between 0 and 1 and are means over examples
     themselves. So the influence has a term for what an example does to the ranks of all others: with

@@ -42,10 +42,10 @@ def calibration(
 ) -> Calibration:
     """Return the calibration curve of a label.
 
-    >>> import numpy as np
-    >>> curve = calibration(np.array([0.2, 0.2, 0.8, 0.8]), np.array([0, 0, 1, 1]), bins=2)
-    >>> round(curve.error, 4)
-    0.2
+        >>> import numpy as np
+        >>> curve = calibration(np.array([0.2, 0.2, 0.8, 0.8]), np.array([0, 0, 1, 1]), bins=2)
+        >>> round(curve.error, 4)
+        0.2
 
     Args:
         probabilities: that the label is 1.

@@ -72,10 +72,10 @@ class UserAUC:
 def user_auc(scores: Float[np.ndarray, " rows"], labels: Labels, users: Int[np.ndarray, " rows"]) -> UserAUC:
     """Return the AUC of each user: the share of pairs of a positive and a negative row in the right order.
 
-    >>> import numpy as np
-    >>> scores, labels = np.array([0.9, 0.1, 0.3, 0.4]), np.array([1, 0, 1, 0])
-    >>> user_auc(scores, labels, np.array([0, 0, 1, 1])).per_user.tolist()
-    [1.0, 0.0]
+        >>> import numpy as np
+        >>> scores, labels = np.array([0.9, 0.1, 0.3, 0.4]), np.array([1, 0, 1, 0])
+        >>> user_auc(scores, labels, np.array([0, 0, 1, 1])).per_user.tolist()
+        [1.0, 0.0]
 
         AUC_u = (Σ ranks of positives - P (P + 1) / 2) / (P N)
 
@@ -131,9 +131,9 @@ def auc(scores: Float[np.ndarray, " rows"], labels: Labels) -> float:
 def log_loss(probabilities: Float[np.ndarray, " rows"], labels: Labels) -> float:
     """Return the mean cross-entropy in nats; NaN without rows.
 
-    >>> import numpy as np
-    >>> round(log_loss(np.array([0.9, 0.2]), np.array([1, 0])), 4)
-    0.1643
+        >>> import numpy as np
+        >>> round(log_loss(np.array([0.9, 0.2]), np.array([1, 0])), 4)
+        0.1643
 
     Probabilities stay away from 0 and 1 by what their type can tell from 1, lest one row decide.
     """

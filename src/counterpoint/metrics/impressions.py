@@ -62,9 +62,9 @@ def ranks(
 ) -> Int[np.ndarray, " candidates"]:
     """Rank the candidates of each impression by falling score, 1 being the best.
 
-    >>> import numpy as np
-    >>> ranks(np.array([0.1, 0.7, 0.3, 0.2]), np.array([0, 2, 4])).tolist()
-    [2, 1, 1, 2]
+        >>> import numpy as np
+        >>> ranks(np.array([0.1, 0.7, 0.3, 0.2]), np.array([0, 2, 4])).tolist()
+        [2, 1, 1, 2]
 
     Each impression gets a permutation of 1 … its size, at the candidates' own positions: what a submission
     holds. Equal scores are ordered by random keys drawn from ``seed``, so neither the order of the
@@ -106,10 +106,10 @@ def impression_metrics(
 ) -> Ranking:
     """Score ranks as MIND's official script does, impression by impression.
 
-    >>> import numpy as np
-    >>> ranking = impression_metrics(np.array([2, 1, 3]), np.array([1, 0, 0]), np.array([0, 3]))
-    >>> {name: round(value, 4) for name, value in ranking.metrics.items()}["auc"]
-    0.5
+        >>> import numpy as np
+        >>> ranking = impression_metrics(np.array([2, 1, 3]), np.array([1, 0, 0]), np.array([0, 3]))
+        >>> {name: round(value, 4) for name, value in ranking.metrics.items()}["auc"]
+        0.5
 
     With P clicked candidates at ranks r and N others::
 

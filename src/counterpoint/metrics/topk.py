@@ -16,10 +16,10 @@ def topk_metrics(
 ) -> dict[str, Float[np.ndarray, " users"]]:
     """Score each user's first items against those that are relevant to the user.
 
-    >>> import numpy as np
-    >>> top, offsets, relevant = np.array([[7, 3], [5, 2]]), np.array([0, 1, 3]), np.array([3, 5, 8])
-    >>> topk_metrics(top, offsets, relevant, cutoffs=[2])["recall@2"].tolist()
-    [1.0, 0.5]
+        >>> import numpy as np
+        >>> top, offsets, relevant = np.array([[7, 3], [5, 2]]), np.array([0, 1, 3]), np.array([3, 5, 8])
+        >>> topk_metrics(top, offsets, relevant, cutoffs=[2])["recall@2"].tolist()
+        [1.0, 0.5]
 
     With R relevant items, of which H(K) are among the first K, at the places r::
 

@@ -62,7 +62,7 @@ def compare(
 ) -> Experiment:
     """Train, evaluate and compare recipes with several seeds; what is there already is kept.
 
-    >>> counterpoint.compare(["bert", "mtrec"], data="MINDsmall", baseline="bert")  # doctest: +SKIP
+        >>> counterpoint.compare(["bert", "mtrec"], data="MINDsmall", baseline="bert")  # doctest: +SKIP
 
     The runs stand in ``out/LABEL-seedN``. An interrupted one goes on, a finished one is not trained again and
     an evaluated one not evaluated again, as long as recipe and data are the same; one that differs is refused

@@ -60,7 +60,7 @@ def tune(
 ) -> Tuned:
     """Search the ranges of a recipe's ``[tune]`` section for the best validation metric.
 
-    >>> counterpoint.tune("mtrec", data="MINDsmall", trials=20).recipe  # doctest: +SKIP
+        >>> counterpoint.tune("mtrec", data="MINDsmall", trials=20).recipe  # doctest: +SKIP
 
     Settings are proposed by a tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011); where there
     are choices alone, every combination of them is tried once, in random order. A trial whose
