@@ -13,6 +13,7 @@ from counterpoint import balance
 from counterpoint.api import read_recipe
 from counterpoint.behaviors.model import BehaviorsNetwork
 from counterpoint.errors import UsageError
+from counterpoint.runs.ablation import ablation_names, read_ablation
 from counterpoint.runs.folder import Run
 from counterpoint.runs.recipe import builtin_names
 from counterpoint.simulation.shop.log import simulate
@@ -90,29 +91,61 @@ def test_a_behaviour_goes_by_one_name():
     )
 
 
-@pytest.mark.parametrize(("name", "strategy", "beta"), [
-    ("metabalance", "C", 0.9),
-    ("metabalance-a", "A", 0.9),
-    ("metabalance-b", "B", 0.9),
-    ("metabalance-without-moving-average", "C", 0.0),
-])  # fmt: skip
-def test_the_variants_of_metabalance(name, strategy, beta):
-    balancer = balance.make(read_recipe(name).balance.method, **read_recipe(name).balance.options)
-    assert (balancer.strategy, balancer.relax, balancer.beta) == (strategy, 0.7, beta)
-    assert balancer.granularity == "tensor"
+def made(row):
+    """The balancer of an ablation's row."""
+    recipe = read_recipe(row.recipe, row.settings)
+    return balance.make(recipe.balance.method, **recipe.balance.options)
 
 
-@pytest.mark.parametrize("second", ["grad_similarity", "grad_surgery", "ol_aux"])
-def test_directions_come_after_magnitudes(second):
-    name = f"metabalance-{second.replace('_', '-')}"
-    balancer = balance.make("chain", **read_recipe(name).balance.options)
-    assert repr(balancer.first) == repr(balance.make("metabalance"))
-    assert type(balancer.second) is type(balance.make(second))
+@pytest.mark.parametrize("name", [name for name in ablation_names() if name.startswith("metabalance")])
+def test_every_row_of_an_ablation_resolves(name):
+    ablation = read_ablation(name)
+    for recipe in ablation.recipes:
+        read_recipe(recipe, ablation.settings)
+    for row in ablation.rows:
+        recipe = read_recipe(row.recipe, [*ablation.settings, *row.settings])
+        assert recipe.sampling == read_recipe("behaviors-vanilla").sampling
+
+
+@pytest.mark.parametrize("name", ["metabalance", "metabalance-ijcai15", "metabalance-userbehavior"])
+def test_table_2_sets_metabalance_against_eleven_other_methods(name):
+    rows = {row.label: row for row in read_ablation(name).rows}
+    assert len({type(made(row)) for row in rows.values()}) == len(rows) == 12
+    methods = {"behaviors-vanilla": "equal", "behaviors-weights": "fixed"}
+    for label, row in rows.items():
+        method = methods.get(label, label.removeprefix("behaviors-").replace("-", "_"))
+        assert read_recipe(row.recipe, row.settings).balance.method == method
+    # Paper 4, appendix A.2: hyper-parameters by data set.
+    published = {"metabalance-userbehavior": (0, 10, 1)}.get(name, (0.75, 5, 0.1))
+    gradnorm, dwa, ol_aux = (made(rows[f"behaviors-{each}"]) for each in ("gradnorm", "dwa", "ol-aux"))
+    assert (gradnorm.alpha, dwa.window, ol_aux.beta) == published
+
+
+def test_the_variants_of_metabalance():
+    tables = (read_ablation(f"metabalance-{name}") for name in ("strategies", "moving-average"))
+    balancers = {row.label: made(row) for table in tables for row in table.rows}
+    del balancers["behaviors-vanilla"]
+    assert {label: (one.strategy, one.relax, one.beta) for label, one in balancers.items()} == {
+        "metabalance-a": ("A", 0.7, 0.9),
+        "metabalance-b": ("B", 0.7, 0.9),
+        "metabalance": ("C", 0.7, 0.9),
+        "metabalance-without-moving-average": ("C", 0.7, 0.0),
+    }
+    assert all(balancer.granularity == "tensor" for balancer in balancers.values())
+
+
+def test_directions_come_after_magnitudes():
+    rows = read_ablation("metabalance-directions").rows
+    seconds = [type(balance.make(method)) for method in ("grad_similarity", "grad_surgery", "ol_aux")]
+    assert [type(made(row).second) for row in rows] == seconds
+    assert all(repr(made(row).first) == repr(balance.make("metabalance")) for row in rows)
 
 
 def test_single_loss_moves_shared_parameters_by_purchases_alone(store, tmp_path):
     """The pairs are those of all behaviours; the other towers learn, but nothing below them."""
-    single = counterpoint.train("behaviors-single", data=store, out=tmp_path / "single", settings=SMALL)
+    single = counterpoint.train(
+        "behaviors-vanilla", data=store, out=tmp_path / "single", settings=[*SMALL, "balance.method=single"]
+    )
     alone = counterpoint.train(
         "behaviors-weights",
         data=store,
@@ -129,7 +162,7 @@ def test_fixed_weights_have_ranges_to_search():
     recipe = read_recipe("behaviors-weights")
     assert set(recipe.tune) == {f"balance.weights.{task}" for task in ("click", "cart", "favourite")}
     assert set(read_recipe("metabalance").tune) == {"balance.relax"}
-    assert not read_recipe("metabalance-ol-aux").tune
+    assert not read_recipe("behaviors-vanilla").tune
 
 
 def test_a_batch_in_shares_takes_the_same_steps(store, tmp_path):

@@ -122,14 +122,26 @@ def test_an_interrupted_training_ends_with_the_same_weights(command, shop, train
 
 def test_methods_are_compared_by_users(command, shop, tmp_path):
     out = tmp_path / "compare"
-    arguments = ("behaviors-single", "behaviors-vanilla", "--data", shop, "--seeds", 2, "--out", out)
+    arguments = (
+        "behaviors-vanilla",
+        "--balancer",
+        "single,equal",
+        "--data",
+        shop,
+        "--seeds",
+        2,
+        "--out",
+        out,
+    )
     told = command("compare", *arguments, *SETTINGS)
     assert told.code == 0, told.err
     found = json.loads((out / "comparison.json").read_text())
     assert (found["unit"], found["metric"], found["simulated"]) == ("users", "ndcg@10", True)
-    assert set(found["recipes"]) == {"behaviors-single", "behaviors-vanilla"}
+    assert set(found["recipes"]) == {"behaviors-vanilla@single", "behaviors-vanilla@equal"}
     pays = found["does the auxiliary task pay"]
-    assert [(each["label"], each["against"]) for each in pays] == [("behaviors-vanilla", "behaviors-single")]
+    assert [(each["label"], each["against"]) for each in pays] == [
+        ("behaviors-vanilla@equal", "behaviors-vanilla@single")
+    ]
     assert "users of split test" in (out / "comparison.md").read_text()
     page = (out / "report.html").read_text()
     assert "ndcg@10" in page
@@ -222,7 +234,7 @@ def test_a_shopping_log_asks_for_a_recipe_of_behaviors(command, shop, tiny, tmp_
             "--format: kuairand is one of feedback, and mtrec is a recipe of news; choose a recipe such",
         ),
         (
-            ("compare", "metabalance", "behaviors-single", "--data", "DATA", "--format", "mind"),
+            ("compare", "metabalance", "behaviors-vanilla", "--data", "DATA", "--format", "mind"),
             "--format: mind is one of news, and metabalance is a recipe of behaviors; choose a recipe",
         ),
         (

@@ -117,4 +117,4 @@ def test_the_relax_factor_is_swept_as_in_figure_3():
 
 
 def test_table_2_has_the_twelve_methods():
-    assert len(read_ablation("metabalance").recipes) == 12
+    assert len(read_ablation("metabalance").rows) == 12
