@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -162,3 +164,14 @@ def test_an_incomplete_truth_is_one_sentence(shop: Path, tmp_path: Path) -> None
     sentence = str(caught.value)
     assert sentence.startswith(f"{tmp_path / 'truth' / 'items.npy'}: cannot be read (")
     assert sentence.endswith("); simulate the data again.")
+
+
+def test_real_logs_are_prepared_without_a_simulator() -> None:
+    code = (
+        "import sys, counterpoint.behaviors.recipe; "
+        "print(sorted({'torch', 'polars', 'numpy'} & set(sys.modules))); "
+        "import counterpoint.behaviors.workload; "
+        "print([name for name in sys.modules if name.startswith('counterpoint.simulation')])"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout == "[]\n[]\n"
