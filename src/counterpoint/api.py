@@ -358,7 +358,7 @@ def report(runs: Sequence[str | Path], *, out: str | Path | None = None) -> Path
 
     >>> counterpoint.report(["runs/bert", "runs/mtrec"], out="report.html")  # doctest: +SKIP
     """
-    from counterpoint.report.document import write_report
+    from counterpoint.reporting.document import write_report
 
     folders = [Run.open(Path(run)).path for run in runs]
     return write_report(folders, Path(out) if out is not None else RunFolder(folders[0]).report)

@@ -12,8 +12,8 @@ from counterpoint.comparison.payoff import auxiliaries
 from counterpoint.comparison.significance import paired_bootstrap
 from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.metrics.evaluated import Evaluated
-from counterpoint.report import grids, side_by_side
-from counterpoint.report.document import write_report
+from counterpoint.reporting import grids, side_by_side
+from counterpoint.reporting.document import write_report
 from counterpoint.runs.records import grouped, read_run, write_evaluation
 from counterpoint.storage.files import read_json, write_json
 from run_folders import evaluation, write_run

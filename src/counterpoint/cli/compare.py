@@ -50,9 +50,9 @@ def compare(
 
     from counterpoint.comparison.standing import metric_names
     from counterpoint.metrics.evaluated import overall
-    from counterpoint.report import grids, side_by_side
-    from counterpoint.report.drawing import MISSING
-    from counterpoint.report.tables import terminal_table
+    from counterpoint.reporting import grids, side_by_side
+    from counterpoint.reporting.drawing import MISSING
+    from counterpoint.reporting.tables import terminal_table
     from counterpoint.runs.folder import ComparisonFolder
     from counterpoint.studies.experiment import compare as run
 

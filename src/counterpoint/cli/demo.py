@@ -33,7 +33,7 @@ def main() -> None:
 
     from counterpoint import api
     from counterpoint.comparison.standing import standing
-    from counterpoint.report.tables import terminal_table
+    from counterpoint.reporting.tables import terminal_table
     from counterpoint.runs.folder import ComparisonFolder
     from counterpoint.simulation.news.mind import simulate
 

@@ -22,7 +22,7 @@ def evaluate(
     from counterpoint import api
     from counterpoint.comparison.standing import Value, metric_names, standing
     from counterpoint.metrics.evaluated import by_task, overall, unit_of
-    from counterpoint.report.tables import terminal_table
+    from counterpoint.reporting.tables import terminal_table
     from counterpoint.storage.files import write_json
 
     with show.progress() as progress:

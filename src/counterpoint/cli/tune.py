@@ -31,7 +31,7 @@ def tune(
     """
     from rich.console import Console
 
-    from counterpoint.report.grids import terminal
+    from counterpoint.reporting.grids import terminal
     from counterpoint.studies.search import tune as run
 
     with show.resumable() as progress:

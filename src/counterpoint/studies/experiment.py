@@ -11,9 +11,9 @@ from counterpoint.comparison.contenders import Comparison
 from counterpoint.comparison.judgement import compare_groups
 from counterpoint.errors import UsageError
 from counterpoint.progress import Progress, named, silent
-from counterpoint.report import grids, side_by_side
-from counterpoint.report.document import write_report
-from counterpoint.report.drawing import can_draw
+from counterpoint.reporting import grids, side_by_side
+from counterpoint.reporting.document import write_report
+from counterpoint.reporting.drawing import can_draw
 from counterpoint.runs import recipe as recipes
 from counterpoint.runs.folder import ComparisonFolder, Run, RunFolder, data_difference, recipe_difference
 from counterpoint.runs.recipe import Recipe

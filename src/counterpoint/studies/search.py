@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from counterpoint import api, workload
 from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.progress import Progress, named, silent
-from counterpoint.report.grids import Grid
+from counterpoint.reporting.grids import Grid
 from counterpoint.runs import recipe as recipes
 from counterpoint.runs.folder import Run, data_difference, recipe_difference
 from counterpoint.runs.recipe import Range, Recipe

@@ -8,7 +8,7 @@ import torch
 
 import counterpoint
 from counterpoint.errors import UsageError
-from counterpoint.report.gradients import conflicts
+from counterpoint.reporting.gradients import conflicts
 from counterpoint.runs.records import read_run
 from counterpoint.simulation.views import log as module
 from counterpoint.simulation.views.law import (

@@ -10,10 +10,10 @@ from counterpoint.comparison.judgement import compare_groups, is_simulated
 from counterpoint.comparison.standing import Kind, Row, metric_names, standing
 from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.metrics.evaluated import overall
-from counterpoint.report import gradients, grids, lines, mistakes, page, sections, side_by_side, sweeps
-from counterpoint.report.drawing import Figure
-from counterpoint.report.outcomes import Bar, bars
-from counterpoint.report.page import Html
+from counterpoint.reporting import gradients, grids, lines, mistakes, page, sections, side_by_side, sweeps
+from counterpoint.reporting.drawing import Figure
+from counterpoint.reporting.outcomes import Bar, bars
+from counterpoint.reporting.page import Html
 from counterpoint.runs import ablation
 from counterpoint.runs.ablation import Swept
 from counterpoint.runs.folder import RunFolder

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from counterpoint.report import page
-from counterpoint.report.page import Html
+from counterpoint.reporting import page
+from counterpoint.reporting.page import Html
 from counterpoint.runs.records import Group
 
 

@@ -8,9 +8,9 @@ import numpy as np
 from counterpoint.comparison.payoff import auxiliaries, target
 from counterpoint.metrics.evaluated import Evaluation
 from counterpoint.metrics.impressions import METRICS
-from counterpoint.report.drawing import Figure
-from counterpoint.report.figures import calibration, curves
-from counterpoint.report.series import averaged, smoothed
+from counterpoint.reporting.drawing import Figure
+from counterpoint.reporting.figures import calibration, curves
+from counterpoint.reporting.series import averaged, smoothed
 from counterpoint.runs.records import Group, RunRecord, Series
 
 CALIBRATED = (

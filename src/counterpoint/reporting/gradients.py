@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from counterpoint.report import figures, grids, lines, page
-from counterpoint.report.drawing import Figure
-from counterpoint.report.figures import curves
-from counterpoint.report.grids import Grid
-from counterpoint.report.page import Html
-from counterpoint.report.series import conflict_share, smoothed
+from counterpoint.reporting import figures, grids, lines, page
+from counterpoint.reporting.drawing import Figure
+from counterpoint.reporting.figures import curves
+from counterpoint.reporting.grids import Grid
+from counterpoint.reporting.page import Html
+from counterpoint.reporting.series import conflict_share, smoothed
 from counterpoint.runs.records import Group, RunRecord
 
 _PAIRS = 6  # cosine charts of one run: with eight tasks there are 28 pairs

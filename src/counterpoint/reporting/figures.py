@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from counterpoint.report.drawing import COLORS, Figure, altair, color, dash, svg
-from counterpoint.report.series import conflict_share, smoothed, thinned
+from counterpoint.reporting.drawing import COLORS, Figure, altair, color, dash, svg
+from counterpoint.reporting.series import conflict_share, smoothed, thinned
 from counterpoint.runs.records import Series
 
 POINTS = 1500  # drawn in one chart: more cannot be told apart and only weigh the page down

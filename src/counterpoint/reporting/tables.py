@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from counterpoint.comparison.standing import Kind, Row, Value, best, metric_names
-from counterpoint.report import page
-from counterpoint.report.page import Html
+from counterpoint.reporting import page
+from counterpoint.reporting.page import Html
 
 _HEADER = 9  # characters of a column's header: six columns fit into 80 with the models' names
 

@@ -3,7 +3,7 @@ import io
 from rich.console import Console
 
 from counterpoint.comparison.standing import standing
-from counterpoint.report.tables import terminal_table
+from counterpoint.reporting.tables import terminal_table
 from run_folders import evaluation
 
 

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from counterpoint.errors import CounterpointError
-from counterpoint.report import page
-from counterpoint.report.drawing import can_draw
-from counterpoint.report.figures import POINTS, conflicts, curves
-from counterpoint.report.outcomes import Bar, Point, bars, sweep
-from counterpoint.report.series import conflict_share, smoothed, thinned
+from counterpoint.reporting import page
+from counterpoint.reporting.drawing import can_draw
+from counterpoint.reporting.figures import POINTS, conflicts, curves
+from counterpoint.reporting.outcomes import Bar, Point, bars, sweep
+from counterpoint.reporting.series import conflict_share, smoothed, thinned
 from counterpoint.runs.records import Series
 
 
@@ -178,5 +178,5 @@ def test_bars_begin_at_chance_and_lines_stand_for_the_floors():
 
 def test_whether_charts_can_be_drawn_is_known_beforehand(monkeypatch):
     assert can_draw()
-    monkeypatch.setattr("counterpoint.report.drawing._PACKAGES", ("altair", "no_such_package"))
+    monkeypatch.setattr("counterpoint.reporting.drawing._PACKAGES", ("altair", "no_such_package"))
     assert not can_draw()

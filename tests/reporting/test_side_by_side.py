@@ -9,11 +9,11 @@ import pytest
 from counterpoint.comparison.judgement import compare_groups
 from counterpoint.comparison.standing import standing
 from counterpoint.metrics.evaluated import Evaluated
-from counterpoint.report import lines, side_by_side
-from counterpoint.report.document import write_report
-from counterpoint.report.figures import calibration
-from counterpoint.report.gradients import conflicts, hurt_grid, pair_grid
-from counterpoint.report.tables import terminal_table
+from counterpoint.reporting import lines, side_by_side
+from counterpoint.reporting.document import write_report
+from counterpoint.reporting.figures import calibration
+from counterpoint.reporting.gradients import conflicts, hurt_grid, pair_grid
+from counterpoint.reporting.tables import terminal_table
 from counterpoint.runs.records import grouped, read_run, write_evaluation
 from counterpoint.storage.files import read_json, write_json
 from run_folders import write_run

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from counterpoint.report.drawing import Figure, altair, color, svg
+from counterpoint.reporting.drawing import Figure, altair, color, svg
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from counterpoint.report import lines
-from counterpoint.report.lines import by_layer
-from counterpoint.report.series import averaged
+from counterpoint.reporting import lines
+from counterpoint.reporting.lines import by_layer
+from counterpoint.reporting.series import averaged
 from counterpoint.runs.records import Group, RunRecord, Series
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from rich.table import Table
 from rich.text import Text
 
-from counterpoint.report import page
-from counterpoint.report.page import Html
+from counterpoint.reporting import page
+from counterpoint.reporting.page import Html
 
 
 @dataclass(frozen=True)

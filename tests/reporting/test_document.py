@@ -6,8 +6,8 @@ import pytest
 
 from counterpoint.comparison.standing import standing
 from counterpoint.errors import CounterpointError, UsageError
-from counterpoint.report.document import write_report
-from counterpoint.report.tables import results_table
+from counterpoint.reporting.document import write_report
+from counterpoint.reporting.tables import results_table
 from counterpoint.runs.ablation import Figure
 from run_folders import evaluation, write_run
 

@@ -8,7 +8,7 @@ from counterpoint.comparison.improvement import Gain
 from counterpoint.comparison.significance import Interval
 from counterpoint.comparison.standing import Kind, metric_names, pooled
 from counterpoint.metrics.evaluated import Evaluation, by_task, overall
-from counterpoint.report.grids import Grid
+from counterpoint.reporting.grids import Grid
 
 _UNKNOWN = "—"
 SEEDS = 3  # fewer are no ground for a claim

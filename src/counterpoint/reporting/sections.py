@@ -5,9 +5,9 @@ from typing import Any
 
 from counterpoint.comparison.standing import Value, metric_names, pooled, standing
 from counterpoint.metrics.evaluated import Evaluation, by_task, floor_warnings, overall, unit_of
-from counterpoint.report import grids, lines, page, side_by_side
-from counterpoint.report.page import Html
-from counterpoint.report.tables import results_table, shown_value
+from counterpoint.reporting import grids, lines, page, side_by_side
+from counterpoint.reporting.page import Html
+from counterpoint.reporting.tables import results_table, shown_value
 from counterpoint.runs.records import Group, RunRecord
 
 
