@@ -44,7 +44,7 @@ benchmarks: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python -m docs.tables
-	$(BIN)/python -m counterpoint.balance.catalogue docs/methods.md
+	$(BIN)/python -m counterpoint.balance.documentation docs/methods.md
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:

@@ -10,13 +10,13 @@ from counterpoint import workload
 from counterpoint.capabilities import Exported, Question, Submission
 from counterpoint.errors import UsageError
 from counterpoint.metrics.evaluated import Evaluation
+from counterpoint.opened_run import OpenedRun
 from counterpoint.progress import Progress, silent
 from counterpoint.runs import recipe as recipes
 from counterpoint.runs.folder import Run, RunFolder
 from counterpoint.runs.recipe import Recipe
 from counterpoint.runs.records import read_log, write_evaluation
 from counterpoint.storage.files import write_blocks
-from counterpoint.trained import Trained
 from counterpoint.workload import OnBadRow, Preparation, Store
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def train(
     folder = Path(out) if out is not None else Path("runs") / f"{resolved.name}-seed{resolved.training.seed}"
     started = resume and RunFolder(folder).begun
     if started:
-        begun = Trained(folder)
+        begun = OpenedRun(folder)
         resolved = begun.recipe
         on_bad_row = "skip" if begun.on_bad_row == "skip" else on_bad_row
         if begun.run.done:
@@ -192,7 +192,7 @@ def evaluate(
         split: ``train``, ``validation`` or ``test``.
         progress: told how far the work is.
     """
-    trained = Trained(run)
+    trained = OpenedRun(run)
     model, store = trained.opened(data, progress)
     evaluated = trained.workload.evaluate(model, trained.recipe, store, split, progress)
     evaluated.record["trained"] = trained.run.done
@@ -224,7 +224,7 @@ def submit(
         out: the zip.
         progress: told how far the work is.
     """
-    trained = Trained(run)
+    trained = OpenedRun(run)
     submit = trained.submit
     model, store = trained.opened(data, progress)
     return submit(model, trained.recipe, store, split, Path(out), progress)
@@ -247,7 +247,7 @@ def export(
         data: a raw folder or a prepared store; by default the run's own.
         progress: told how far the work is.
     """
-    trained = Trained(run)
+    trained = OpenedRun(run)
     export = trained.export
     model, store = trained.opened(data, progress)
     return export(model, trained.recipe, store, Path(out), progress)
@@ -264,7 +264,7 @@ def load(run: str | Path, *, data: str | Path | None = None) -> Any:
         run: the run's folder.
         data: where articles are looked up; by default the run's own store. A run of sentences needs none.
     """
-    trained = Trained(run)
+    trained = OpenedRun(run)
     return trained.embedder() if trained.embeds else trained.recommender(data)
 
 
@@ -290,7 +290,7 @@ def recommend(
     Raises:
         UsageError: the run recommends nothing, or the question does not suit it.
     """
-    trained = Trained(run)
+    trained = OpenedRun(run)
     trained.recommends.require(question)
     return trained.recommender(data, progress).answers(question, top=top, progress=progress)
 
@@ -319,7 +319,7 @@ def recommend_all(
     Raises:
         UsageError: the run recommends nothing, or the question is for one reader or user.
     """
-    trained = Trained(run)
+    trained = OpenedRun(run)
     trained.recommends.require(question, everybody=True)
     blocks = trained.recommender(data, progress).answers_for_all(question, top=top, progress=progress)
     return write_blocks(Path(out), blocks)
@@ -349,7 +349,7 @@ def embed(
     Raises:
         UsageError: the run is of another workload.
     """
-    embedder = Trained(run).embedder()
+    embedder = OpenedRun(run).embedder()
     return embedder.embed_file(Path(file), Path(out), column=column, tell=tell, progress=progress)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from counterpoint.metrics.evaluated import Evaluated
     from counterpoint.runs.recipe import Recipe
     from counterpoint.storage.prepared import Prepared
-    from counterpoint.training.protocols import Batch, Batches
+    from counterpoint.training.interfaces import Batch, Batches
 
 OnBadRow = Literal["stop", "skip"]
 """Stop at the first malformed row, or set malformed rows aside."""

@@ -355,7 +355,7 @@ def test_without_the_packages_that_draw_all_but_the_report_is_written(
     compared, command, site, quick, monkeypatch
 ):
     out, first = compared
-    monkeypatch.setattr("counterpoint.reporting.drawing._PACKAGES", ("no_such_package",))
+    monkeypatch.setattr("counterpoint.reporting.svg._PACKAGES", ("no_such_package",))
     result = command("compare", "bert", "mtrec", "--data", site, "--seeds", 2, "--out", out, *quick)
     assert (result.code, result.out) == (0, first.out)
     assert "pip install 'counterpoint[report]'" in result.err

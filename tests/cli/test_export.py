@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from counterpoint.feedback.batches import FeedbackBatch
+from counterpoint.opened_run import OpenedRun
 from counterpoint.progress import silent
-from counterpoint.trained import Trained
 
 runtime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -49,7 +49,7 @@ def scored(folder, log):
 
 def predicted(run, log):
     """What the run's model says, its values encoded by what the training rows told."""
-    model, store = Trained(run).opened(None, silent)
+    model, store = OpenedRun(run).opened(None, silent)
     schema, fitted = model.schema, store.fitted
     rows = {
         name: {value: row for row, value in enumerate(ids.to_list(), 1)}

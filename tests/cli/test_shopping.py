@@ -239,7 +239,7 @@ def test_a_shopping_log_asks_for_a_recipe_of_behaviors(command, shop, tiny, tmp_
         ),
         (
             ("prepare", "DATA", "--format", "interaction", "--recipe", "metabalance"),
-            "--format: none is called 'interaction' (did you mean 'interactions'?)",
+            "--format: no format is called 'interaction' (did you mean 'interactions'?)",
         ),
     ],
 )

@@ -16,8 +16,8 @@ import torch
 import counterpoint
 from counterpoint.behaviors.scoring import NetworkScorer
 from counterpoint.feedback.scoring import score
+from counterpoint.opened_run import OpenedRun
 from counterpoint.sentences.submit import read_predictions
-from counterpoint.trained import Trained
 from sentences.simulated import duplicates, likenesses, sentiments
 
 
@@ -43,7 +43,7 @@ def news(run: Path, raw: Path, record: Mapping[str, Any], out: Path) -> None:
 
 def behaviors(run: Path, raw: Path, record: Mapping[str, Any], out: Path) -> None:
     """What is recommended has the probabilities, and so the order, of the logits that evaluation ranks by."""
-    trained = Trained(run)
+    trained = OpenedRun(run)
     model, store = trained.opened(None)
     scorer = NetworkScorer(model, trained.recipe.target)
     recommender = counterpoint.load(run)
@@ -58,7 +58,7 @@ def behaviors(run: Path, raw: Path, record: Mapping[str, Any], out: Path) -> Non
 
 def feedback(run: Path, raw: Path, record: Mapping[str, Any], out: Path) -> None:
     """A video has the probabilities that evaluation judged where the same user views it in the test rows."""
-    trained = Trained(run)
+    trained = OpenedRun(run)
     model, store = trained.opened(None)
     rows = store.rows("test")
     judged = torch.sigmoid(torch.from_numpy(score(model, rows))).numpy()

@@ -104,4 +104,4 @@ def test_data_of_another_workload_name_a_recipe_for_them(case, raw, store, tiny_
 def test_a_format_that_nobody_has_is_one_sentence(case, raw, settings):
     with pytest.raises(UsageError) as caught:
         counterpoint.prepare(raw, recipe=case.recipe, settings=settings, format="mnid")
-    assert "format: none is called 'mnid'" in one_sentence(caught.value)
+    assert "format: no format is called 'mnid'" in one_sentence(caught.value)

@@ -6,7 +6,7 @@ pytest tests/properties --method theirs.module:Class
 import pytest
 
 from counterpoint import balance
-from counterpoint.balance.registry import find
+from counterpoint.balance.lookup import find
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

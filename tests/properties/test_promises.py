@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from counterpoint import balance
-from counterpoint.balance import Balancer, CoordinateBalancer, catalogue
-from counterpoint.balance.registry import find
+from counterpoint.balance import Balancer, CoordinateBalancer
+from counterpoint.balance import documentation as catalogue
+from counterpoint.balance.lookup import find
 from methods import NEEDED, Ladder, batches
 
 from .matrices import NAMES, losses, matrices, rotations

@@ -6,10 +6,9 @@ import pytest
 
 from counterpoint.errors import CounterpointError
 from counterpoint.reporting import page
-from counterpoint.reporting.drawing import can_draw
-from counterpoint.reporting.figures import POINTS, conflicts, curves
-from counterpoint.reporting.outcomes import Bar, Point, bars, sweep
+from counterpoint.reporting.figures import POINTS, Bar, Point, bars, conflicts, curves, sweep
 from counterpoint.reporting.series import conflict_share, smoothed, thinned
+from counterpoint.reporting.svg import can_draw
 from counterpoint.runs.records import Series
 
 
@@ -178,5 +177,5 @@ def test_bars_begin_at_chance_and_lines_stand_for_the_floors():
 
 def test_whether_charts_can_be_drawn_is_known_beforehand(monkeypatch):
     assert can_draw()
-    monkeypatch.setattr("counterpoint.reporting.drawing._PACKAGES", ("altair", "no_such_package"))
+    monkeypatch.setattr("counterpoint.reporting.svg._PACKAGES", ("altair", "no_such_package"))
     assert not can_draw()

@@ -9,7 +9,8 @@ import pytest
 from counterpoint.comparison.judgement import compare_groups
 from counterpoint.comparison.standing import standing
 from counterpoint.metrics.evaluated import Evaluated
-from counterpoint.reporting import lines, side_by_side
+from counterpoint.reporting import side_by_side
+from counterpoint.reporting import training_figures as lines
 from counterpoint.reporting.document import write_report
 from counterpoint.reporting.figures import calibration
 from counterpoint.reporting.gradients import conflicts, hurt_grid, pair_grid

@@ -8,7 +8,7 @@ import torch
 
 from counterpoint.sentences.batches import TrainingBatches, task_batch
 from counterpoint.sentences.model import fresh
-from counterpoint.training.protocols import TaskByTask
+from counterpoint.training.interfaces import TaskByTask
 
 SIZES = {"sentiment": 43, "paraphrase": 86, "similarity": 22}
 PASSES = {"sentiment": 11, "paraphrase": 22, "similarity": 6}

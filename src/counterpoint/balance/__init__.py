@@ -5,10 +5,10 @@ report = balancer.backward({"click": l0, "category": l1}, shared=trunk.parameter
 optimizer.step()
 """
 
-from counterpoint.balance.blocks import BlockBalancer
+from counterpoint.balance.block_balancer import BlockBalancer
 from counterpoint.balance.coordinates import CoordinateBalancer
 from counterpoint.balance.engine import Balancer
-from counterpoint.balance.registry import available, make
+from counterpoint.balance.lookup import available, make
 from counterpoint.balance.report import Report
 from counterpoint.balance.step import Step, Tasks
 from counterpoint.balance.target_first import TargetFirst

@@ -14,8 +14,8 @@ from torch.amp import GradScaler
 from counterpoint.balance.step import Tasks
 
 if TYPE_CHECKING:
-    from counterpoint.balance.blocks import BlockBalancer
-    from counterpoint.balance.method import Method
+    from counterpoint.balance.base import Method
+    from counterpoint.balance.block_balancer import BlockBalancer
 
 
 def near(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:

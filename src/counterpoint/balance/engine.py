@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.amp import GradScaler
 
 from counterpoint.balance import checks
+from counterpoint.balance.base import Method
 from counterpoint.balance.batch import Batch, Pending
 from counterpoint.balance.gramian import Block, combine, gramians, inner_products, mixed, summed
 from counterpoint.balance.graph import distinct
-from counterpoint.balance.method import Method
 from counterpoint.balance.passes import take_rows
 from counterpoint.balance.report import InParameters, Report, report
 from counterpoint.balance.rows import Aligned, Row, add_grads, align

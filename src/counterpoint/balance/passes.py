@@ -9,6 +9,7 @@ from torch import Tensor
 
 from counterpoint.balance import checks, processes
 from counterpoint.balance.batch import Batch
+from counterpoint.balance.embedding_tables import Table, tables
 from counterpoint.balance.graph import (
     REENTRANT,
     grads_aside,
@@ -21,7 +22,6 @@ from counterpoint.balance.graph import (
     without,
 )
 from counterpoint.balance.rows import Row, add_grads, is_finite, sum_of
-from counterpoint.balance.tables import Table, tables
 
 
 def take_rows(

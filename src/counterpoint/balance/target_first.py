@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from counterpoint.balance.batch import Batch
-from counterpoint.balance.blocks import BlockBalancer
+from counterpoint.balance.block_balancer import BlockBalancer
 from counterpoint.balance.gramian import Block, combine, gramians_of_rows
 from counterpoint.balance.passes import take_rows
 from counterpoint.balance.report import Report, report

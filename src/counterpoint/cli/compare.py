@@ -51,7 +51,7 @@ def compare(
     from counterpoint.comparison.standing import metric_names
     from counterpoint.metrics.evaluated import overall
     from counterpoint.reporting import grids, side_by_side
-    from counterpoint.reporting.drawing import MISSING
+    from counterpoint.reporting.svg import MISSING
     from counterpoint.reporting.tables import terminal_table
     from counterpoint.runs.folder import ComparisonFolder
     from counterpoint.studies.experiment import compare as run

@@ -9,7 +9,7 @@ import typer
 from counterpoint.cli import options, show
 from counterpoint.errors import UsageError
 from counterpoint.progress import Progress
-from counterpoint.simulation.written import Simulation
+from counterpoint.simulation.result import Simulation
 
 simulate = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Write simulated data whose truth is known."

@@ -10,10 +10,19 @@ from counterpoint.comparison.judgement import compare_groups, is_simulated
 from counterpoint.comparison.standing import Kind, Row, metric_names, standing
 from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.metrics.evaluated import overall
-from counterpoint.reporting import gradients, grids, lines, mistakes, page, sections, side_by_side, sweeps
-from counterpoint.reporting.drawing import Figure
-from counterpoint.reporting.outcomes import Bar, bars
+from counterpoint.reporting import (
+    gradients,
+    grids,
+    mistakes,
+    page,
+    sections,
+    side_by_side,
+    sweep_figures,
+    training_figures,
+)
+from counterpoint.reporting.figures import Bar, bars
 from counterpoint.reporting.page import Html
+from counterpoint.reporting.svg import Figure
 from counterpoint.runs import ablation
 from counterpoint.runs.ablation import Swept
 from counterpoint.runs.folder import RunFolder
@@ -87,8 +96,7 @@ def write_report(
         *sections.calibration(groups),
         *sections.slices(groups),
         *mistakes.sections(groups),
-        page.section("Losses", page.figures(lines.losses(groups))),
-        page.section("Validation", page.figures(lines.validation(groups))),
+        *(page.section(title, page.figures(draw(groups))) for title, draw in training_figures.SECTIONS),
         *gradients.sections(groups),
         sections.counts(groups),
         sections.recipes(groups),
@@ -163,10 +171,10 @@ def _chosen(
 ) -> Iterator[Html]:
     """Draw the figures that an ablation asks for."""
     draw = {
-        "cosine": lines.cosines,
-        "losses": lines.losses,
-        "target loss": lines.target_losses,
-        "validation": lines.validation,
+        "cosine": training_figures.cosines,
+        "losses": training_figures.losses,
+        "target loss": training_figures.target_losses,
+        "validation": training_figures.validation,
     }
     for figure in figures:
         if figure.draws != "sweep":
@@ -175,6 +183,6 @@ def _chosen(
             continue
         for each in judged:
             if sweep and isinstance(each.outcome, Comparison):
-                note = page.element("p", page.text(sweeps.note(each.outcome)), class_="note")
-                drawn = page.figures(sweeps.draw(each.outcome, sweep))
+                note = page.element("p", page.text(sweep_figures.note(each.outcome)), class_="note")
+                drawn = page.figures(sweep_figures.draw(each.outcome, sweep))
                 yield page.section(f"{figure.title}, {each.split}", drawn, note)

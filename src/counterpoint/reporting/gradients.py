@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from counterpoint.reporting import figures, grids, lines, page
-from counterpoint.reporting.drawing import Figure
+from counterpoint.reporting import figures, grids, page, training_figures
 from counterpoint.reporting.figures import curves
 from counterpoint.reporting.grids import Grid
 from counterpoint.reporting.page import Html
 from counterpoint.reporting.series import conflict_share, smoothed
+from counterpoint.reporting.svg import Figure
 from counterpoint.runs.records import Group, RunRecord
 
 _PAIRS = 6  # cosine charts of one run: with eight tasks there are 28 pairs
@@ -57,7 +57,7 @@ def _layers(groups: Sequence[Group]) -> Html:
     for group in groups:
         run = next((run for run in group.runs if "layer_norms" in run.balance), None)
         if run is not None:
-            drawn.append((group.name_of(run), page.figures(lines.layers(run))))
+            drawn.append((group.name_of(run), page.figures(training_figures.layers(run))))
     if not drawn:
         return Html("")
     note = (

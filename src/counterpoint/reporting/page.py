@@ -4,7 +4,7 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NewType
 
-from counterpoint.reporting.drawing import COLORS, Figure
+from counterpoint.reporting.svg import COLORS, Figure
 
 Html = NewType("Html", str)
 """Markup that is safe to put into the page; `text` and `element` make it."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from counterpoint.comparison.standing import Value, metric_names, pooled, standing
 from counterpoint.metrics.evaluated import Evaluation, by_task, floor_warnings, overall, unit_of
-from counterpoint.reporting import grids, lines, page, side_by_side
+from counterpoint.reporting import grids, page, side_by_side, training_figures
 from counterpoint.reporting.page import Html
 from counterpoint.reporting.tables import results_table, shown_value
 from counterpoint.runs.records import Group, RunRecord
@@ -72,9 +72,9 @@ def editorial(groups: Sequence[Group]) -> Iterator[Html]:
 def calibration(groups: Sequence[Group]) -> Iterator[Html]:
     """Yield how far probabilities are right."""
     for split, evaluations in splits(groups):
-        drawn = lines.calibrations(evaluations)
+        drawn = training_figures.calibrations(evaluations)
         if drawn:
-            note = page.element("p", page.text(lines.CALIBRATED), class_="note")
+            note = page.element("p", page.text(training_figures.CALIBRATED), class_="note")
             yield page.section(f"Calibration, {split}", page.figures(drawn), note)
 
 

@@ -66,7 +66,7 @@ class Formats(Generic[AnyFormat]):
         else:
             raise ArgumentError(
                 "format",
-                f"none is called {name!r}{nearest(name, self.names)}; known: {', '.join(self.names)}, "
+                f"no format is called {name!r}{nearest(name, self.names)}; known: {', '.join(self.names)}, "
                 "or one of your own as module:OBJECT",
             )
         try:

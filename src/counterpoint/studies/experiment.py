@@ -10,17 +10,17 @@ from counterpoint import api, workload
 from counterpoint.comparison.contenders import Comparison
 from counterpoint.comparison.judgement import compare_groups
 from counterpoint.errors import UsageError
+from counterpoint.opened_run import OpenedRun
 from counterpoint.progress import Progress, named, silent
 from counterpoint.reporting import grids, side_by_side
 from counterpoint.reporting.document import write_report
-from counterpoint.reporting.drawing import can_draw
+from counterpoint.reporting.svg import can_draw
 from counterpoint.runs import recipe as recipes
 from counterpoint.runs.folder import ComparisonFolder, Run, RunFolder, data_difference, recipe_difference
 from counterpoint.runs.recipe import Recipe
 from counterpoint.runs.records import Group, read_run
 from counterpoint.storage.files import new_file, read_json, write_json
 from counterpoint.studies.plan import Plan, planned
-from counterpoint.trained import Trained
 from counterpoint.workload import OnBadRow, Preparation
 
 _TEXTS = frozenset({"summary", "tune"})  # keys of a recipe that no result depends on
@@ -156,7 +156,7 @@ def _refuse_another(folder: Path, recipe: Recipe, manifest: Mapping[str, Any]) -
     if not RunFolder(folder).begun:
         return
     run = Run.open(folder)
-    theirs, ours = (tomllib.loads(recipes.to_toml(each)) for each in (Trained(run.path).recipe, recipe))
+    theirs, ours = (tomllib.loads(recipes.to_toml(each)) for each in (OpenedRun(run.path).recipe, recipe))
     difference = recipe_difference(theirs, ours, _TEXTS)
     difference = difference or data_difference(run.facts["store"]["manifest"], manifest)
     if difference is not None:

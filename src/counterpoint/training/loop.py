@@ -24,10 +24,10 @@ from counterpoint.runs import recipe
 from counterpoint.runs.folder import Run
 from counterpoint.storage.files import new_folder
 from counterpoint.training.checkpoint import load_checkpoint, save_checkpoint
+from counterpoint.training.interfaces import Batch, Batches, TaskByTask
 from counterpoint.training.log import TrainingLog
 from counterpoint.training.norms import norms_by_layer
 from counterpoint.training.optimizers import clip_gradients, make_optimizer, parameter_groups
-from counterpoint.training.protocols import Batch, Batches, TaskByTask
 from counterpoint.training.schedule import DECAYS
 
 _MOST_NOT_FINITE = 10

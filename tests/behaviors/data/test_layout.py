@@ -58,7 +58,7 @@ def test_the_format_or_a_path_says_otherwise(tmp_path):
         (
             ("train.csv",),
             "userbehaviour",
-            r"none is called 'userbehaviour' \(did you mean 'userbehavior'\?\); known: ijcai15, ",
+            r"no format is called 'userbehaviour' \(did you mean 'userbehavior'\?\); known: ijcai15, ",
         ),
         (("train.csv", "train.parquet"), None, r"2 logs \(train.csv, train.parquet\); name one of them"),
         (("train.csv", "interactions.csv"), None, r"2 logs \(interactions.csv, train.csv\)"),

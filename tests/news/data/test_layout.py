@@ -78,7 +78,7 @@ def test_own_logs_are_found_and_mind_goes_first(tmp_path):
         (
             ("news.tsv",),
             "mint",
-            r"format: none is called 'mint' \(did you mean 'mind'\?\); known: ebnerd, logs, mind,",
+            r"format: no format is called 'mint' \(did you mean 'mind'\?\); known: ebnerd, logs, mind,",
         ),
     ],
 )

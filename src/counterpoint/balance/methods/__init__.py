@@ -2,7 +2,7 @@
 
 import sys
 
-from counterpoint.balance.registry import classes_in
+from counterpoint.balance.lookup import classes_in
 
 _classes = {each.__name__: each for each in classes_in(sys.modules[__name__]).values()}
 globals().update(_classes)

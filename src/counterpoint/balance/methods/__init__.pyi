@@ -1,4 +1,4 @@
-# Made by `python -m counterpoint.balance.catalogue`.
+# Made by `python -m counterpoint.balance.documentation`.
 from counterpoint.balance.methods.aligned_mtl import AlignedMTL as AlignedMTL
 from counterpoint.balance.methods.cagrad import CAGrad as CAGrad
 from counterpoint.balance.methods.chain import Chain as Chain

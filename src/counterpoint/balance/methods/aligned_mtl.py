@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from counterpoint.balance import options
-from counterpoint.balance.blocks import BlockBalancer
+from counterpoint.balance.block_balancer import BlockBalancer
 from counterpoint.balance.step import Step
 
 # Eigenvalues below this, times the number of rows and the largest, count as zero: norms may be far apart.

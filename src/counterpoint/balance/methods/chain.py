@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from counterpoint.balance.blocks import BlockBalancer, Granularity, Passes
+from counterpoint.balance.block_balancer import BlockBalancer, Granularity, Passes
 from counterpoint.balance.engine import Balancer
 from counterpoint.balance.step import Tasks
 from counterpoint.balance.target_first import TargetFirst

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from counterpoint.balance.blocks import BlockBalancer
+from counterpoint.balance.block_balancer import BlockBalancer
 from counterpoint.balance.methods.aligned_mtl import spectrum
 from counterpoint.balance.quadratic import Units
 from counterpoint.balance.step import Step

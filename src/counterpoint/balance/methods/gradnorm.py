@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from counterpoint.balance import checks, options
-from counterpoint.balance.blocks import BlockBalancer
+from counterpoint.balance.block_balancer import BlockBalancer
 from counterpoint.balance.learned import Learned, descend, keep, values
 from counterpoint.balance.step import Step, Tasks
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from counterpoint.balance import options
-from counterpoint.balance.blocks import BlockBalancer
+from counterpoint.balance.block_balancer import BlockBalancer
 from counterpoint.balance.methods.pcgrad import random_orders
 from counterpoint.balance.state import kept_of_blocks
 from counterpoint.balance.step import Tasks

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from counterpoint.balance import options
-from counterpoint.balance.blocks import Granularity
+from counterpoint.balance.block_balancer import Granularity
 from counterpoint.balance.state import kept_of_blocks
 from counterpoint.balance.target_first import TargetFirst
 

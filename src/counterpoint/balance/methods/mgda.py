@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from counterpoint.balance import options
-from counterpoint.balance.blocks import BlockBalancer
+from counterpoint.balance.block_balancer import BlockBalancer
 from counterpoint.balance.quadratic import Units, lifted, nonnegative_minimum
 from counterpoint.balance.step import Step
 

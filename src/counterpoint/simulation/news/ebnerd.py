@@ -13,16 +13,16 @@ import numpy as np
 import polars as pl
 
 from counterpoint.progress import Progress, silent
-from counterpoint.simulation.news.bundle import article_rows, moments
 from counterpoint.simulation.news.clicks import Law
 from counterpoint.simulation.news.danish import make_categories, write_article
+from counterpoint.simulation.news.ebnerd_files import article_rows, moments
+from counterpoint.simulation.news.ebnerd_impressions import DAY, News, Parameters
+from counterpoint.simulation.news.ebnerd_logs import totals, write_logs
 from counterpoint.simulation.news.headlines import Category
-from counterpoint.simulation.news.impressions import DAY, News, Parameters
 from counterpoint.simulation.news.like import simulate_articles_like
-from counterpoint.simulation.news.logs import totals, write_logs
 from counterpoint.simulation.news.mind import publication
 from counterpoint.simulation.news.site import Site, front_pages, past_articles
-from counterpoint.simulation.written import Simulation, at_least, must_be_free
+from counterpoint.simulation.result import Simulation, at_least, must_be_free
 from counterpoint.storage.files import new_folder, write_json
 
 __all__ = ["simulate_articles_like", "simulate_ebnerd"]

@@ -10,9 +10,9 @@ import polars as pl
 
 from counterpoint.errors import CounterpointError, UsageError
 from counterpoint.progress import Progress, silent
-from counterpoint.simulation.news.bundle import ARTICLES, MOMENT, PartedFile, article_rows
 from counterpoint.simulation.news.danish import make_categories, write_article
-from counterpoint.simulation.written import Simulation, at_least, must_be_free
+from counterpoint.simulation.news.ebnerd_files import ARTICLES, MOMENT, PartedFile, article_rows
+from counterpoint.simulation.result import Simulation, at_least, must_be_free
 from counterpoint.storage.files import new_folder, write_json
 
 SPLITS = ("train", "validation", "test")

@@ -28,7 +28,7 @@ from counterpoint.simulation.news.site import (
     front_pages,
     past_articles,
 )
-from counterpoint.simulation.written import Simulation, at_least, must_be_free
+from counterpoint.simulation.result import Simulation, at_least, must_be_free
 from counterpoint.storage.files import new_folder, write_json
 
 # The training days run across the end of a month, so that times sorted as text come out in the wrong order.

@@ -15,6 +15,7 @@ from jaxtyping import Int
 
 from counterpoint.behaviors.data.truth import TRUTH, Items, Law, Users
 from counterpoint.progress import Progress, silent
+from counterpoint.simulation.result import Simulation, at_least, between, must_be_free
 from counterpoint.simulation.shop.law import (
     BEHAVIOURS,
     PAGE,
@@ -25,7 +26,6 @@ from counterpoint.simulation.shop.law import (
     find_law,
     visits_for,
 )
-from counterpoint.simulation.written import Simulation, at_least, between, must_be_free
 from counterpoint.storage.files import new_folder, write_json
 
 START = 1_761_955_200  # the first of November 2025, in seconds of UTC

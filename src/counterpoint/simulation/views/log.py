@@ -10,6 +10,7 @@ from jaxtyping import Int
 
 from counterpoint.feedback.data.formats.simulated import LABEL, TRUTH
 from counterpoint.progress import Progress, silent
+from counterpoint.simulation.result import Simulation, at_least, between, must_be_free
 from counterpoint.simulation.views.law import (
     DEVICES,
     MOST_TASKS,
@@ -24,7 +25,6 @@ from counterpoint.simulation.views.law import (
     label_names,
     logits_of,
 )
-from counterpoint.simulation.written import Simulation, at_least, between, must_be_free
 from counterpoint.storage.files import new_folder, write_json
 
 START = 1_761_955_200  # the first of November 2025, in seconds of UTC

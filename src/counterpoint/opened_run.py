@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Ability = TypeVar("Ability")
 
 
-class Trained:
+class OpenedRun:
     """A run whose model is asked for something.
 
     What its workload cannot do is refused before anything is loaded.

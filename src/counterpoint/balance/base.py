@@ -27,7 +27,7 @@ class Method(Stateful):
         name: what `make` calls it; a class without one goes by its dotted path, `"theirs.module:Class"`.
         family: the methods beside which it is listed.
         source: where it was published.
-        promises: what holds in every step: words of `counterpoint.balance.catalogue.PROMISES`.
+        promises: what holds in every step: words of `counterpoint.balance.documentation.PROMISES`.
         length: what a first step returns of K equal gradients with losses of 1, in lengths of one of them: an
             expression of K, the options and `norm`, the length itself; empty if it depends on more.
         cost: passes through the shared parameters in a step with K tasks: "1", "2" or "K".

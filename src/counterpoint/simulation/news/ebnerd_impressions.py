@@ -7,7 +7,6 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float, Int
 
-from counterpoint.simulation.news.bundle import moments
 from counterpoint.simulation.news.clicks import (
     Law,
     click_odds,
@@ -17,6 +16,7 @@ from counterpoint.simulation.news.clicks import (
     real_candidates,
     sigmoid,
 )
+from counterpoint.simulation.news.ebnerd_files import moments
 from counterpoint.simulation.news.reading import (
     Reading,
     Sessions,

@@ -1,6 +1,6 @@
 """The lines that a report draws: losses, metrics, cosines, norms layer by layer, and calibration."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 
 import numpy as np
@@ -8,9 +8,9 @@ import numpy as np
 from counterpoint.comparison.payoff import auxiliaries, target
 from counterpoint.metrics.evaluated import Evaluation
 from counterpoint.metrics.impressions import METRICS
-from counterpoint.reporting.drawing import Figure
 from counterpoint.reporting.figures import calibration, curves
 from counterpoint.reporting.series import averaged, smoothed
+from counterpoint.reporting.svg import Figure
 from counterpoint.runs.records import Group, RunRecord, Series
 
 CALIBRATED = (
@@ -169,3 +169,10 @@ def _lines(group: Group, field: str, name: str, merged: bool) -> Lines:
     if merged and len(found) > 1 and (mean := averaged(found)):
         found = [mean]
     return [(group.label, series) for series in found]
+
+
+SECTIONS: Sequence[tuple[str, Callable[[Sequence[Group]], list[Figure]]]] = (
+    ("Losses", losses),
+    ("Validation", validation),
+)
+"""The sections of the page that are figures over training: title, and what draws them."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from counterpoint.balance.coordinates import CoordinateBalancer
 from counterpoint.balance.engine import Balancer
-from counterpoint.balance.registry import available, find
+from counterpoint.balance.lookup import available, find
 
 PROMISES = {
     "scales": "merge(c·J) = c·merge(J) for c > 0 and given losses, if the gradients of the steps before were"
@@ -34,7 +34,7 @@ _FAMILIES = (
 )
 _INHERITED = {"granularity": "whole", "passes": "exact", "every": 1}
 _COLUMNS = ("method", "what it does", "options", "needs", "state", "passes", "promises", "length", "source")
-_BEGIN, _END = "<!-- made by counterpoint.balance.catalogue -->", "<!-- end -->"
+_BEGIN, _END = "<!-- made by counterpoint.balance.documentation -->", "<!-- end -->"
 
 
 def markdown(methods: Iterable[type[Balancer]] | None = None) -> str:
@@ -114,7 +114,7 @@ def stub() -> str:
     names = sorted((each.__name__ for each in classes), key=lambda name: (not name.isupper(), name))
     return "\n".join(
         [
-            "# Made by `python -m counterpoint.balance.catalogue`.",
+            "# Made by `python -m counterpoint.balance.documentation`.",
             *imports,
             "",
             "__all__ = [",

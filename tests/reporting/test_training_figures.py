@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from counterpoint.reporting import lines
-from counterpoint.reporting.lines import by_layer
+from counterpoint.reporting import training_figures as lines
 from counterpoint.reporting.series import averaged
+from counterpoint.reporting.training_figures import by_layer
 from counterpoint.runs.records import Group, RunRecord, Series
 
 

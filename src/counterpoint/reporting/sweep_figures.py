@@ -7,8 +7,8 @@ from typing import Any
 from counterpoint.comparison.contenders import Comparison, Contender
 from counterpoint.comparison.standing import metric_names
 from counterpoint.metrics.evaluated import overall
-from counterpoint.reporting.drawing import Figure
-from counterpoint.reporting.outcomes import Point, sweep
+from counterpoint.reporting.figures import Point, sweep
+from counterpoint.reporting.svg import Figure
 from counterpoint.runs.ablation import Swept, written
 
 

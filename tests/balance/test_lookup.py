@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from counterpoint import balance
-from counterpoint.balance import catalogue, engine, registry
-from counterpoint.balance.registry import find
+from counterpoint.balance import documentation as catalogue
+from counterpoint.balance import engine
+from counterpoint.balance import lookup as registry
+from counterpoint.balance.lookup import find
 from methods import UNIT, write_theirs
 
 ROOT = Path(__file__).parents[2]
@@ -121,7 +123,7 @@ def test_all_methods_are_exported_by_their_classes() -> None:
 
 
 def test_what_is_made_from_the_classes_is_up_to_date() -> None:
-    """Otherwise: python -m counterpoint.balance.catalogue docs/methods.md."""
+    """Otherwise: python -m counterpoint.balance.documentation docs/methods.md."""
     page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
     assert catalogue.filled(page) == page
     stub = (ROOT / "src/counterpoint/balance/methods/__init__.pyi").read_text(encoding="utf-8")

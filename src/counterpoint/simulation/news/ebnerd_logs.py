@@ -6,8 +6,15 @@ import numpy as np
 import polars as pl
 
 from counterpoint.progress import Progress
-from counterpoint.simulation.news.bundle import BEHAVIORS, HISTORY, TRUTH, UNLABELLED, Columns, PartedFile
-from counterpoint.simulation.news.impressions import (
+from counterpoint.simulation.news.ebnerd_files import (
+    BEHAVIORS,
+    HISTORY,
+    TRUTH,
+    UNLABELLED,
+    Columns,
+    PartedFile,
+)
+from counterpoint.simulation.news.ebnerd_impressions import (
     CANDIDATES,
     DAY,
     News,
