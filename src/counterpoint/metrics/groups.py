@@ -59,11 +59,6 @@ class UserAUC:
         counted = self._counted()
         return float(counted.mean()) if len(counted) else float("nan")
 
-    @property
-    def row_coverage(self) -> float:
-        """The share of rows whose users count; NaN without rows."""
-        return float(self.rows[self._counted()].sum() / self.rows.sum()) if len(self.rows) else float("nan")
-
     def _counted(self) -> Bool[np.ndarray, " users"]:
         counted: Bool[np.ndarray, " users"] = ~np.isnan(self.per_user)
         return counted

@@ -1,4 +1,4 @@
-"""Layers that several workloads' networks are built of."""
+"""Dropout, drawn faster than torch draws it."""
 
 import torch
 from jaxtyping import Float
