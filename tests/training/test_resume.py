@@ -1,25 +1,21 @@
 import json
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
-import sys
+import socket
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate import PartialState
 from safetensors.torch import load_file
 
+import counterpoint
 from counterpoint.simulation.news.mind import simulate
 
-SCRIPT = """
-import sys
-import counterpoint
-encoder, data, out, *settings = sys.argv[1:]
-settings = [f"encoder.name={encoder}", "encoder.dropout=0.1", *settings]
-counterpoint.train("mtrec", data=data, out=out, settings=settings, resume=True, seed=5)
-"""
+PARTS = ["counterpoint.news.workload", "counterpoint.training.loop", "transformers.models.bert.modeling_bert"]
 TIMES = {"examples_per_second", "seconds_per_step"}
 SETTINGS = [
     "balance.method=pcgrad",
@@ -39,35 +35,52 @@ def site(tmp_path_factory) -> Path:
     return folder
 
 
+def work(log: Path, environment: dict[str, str], encoder: Path, data: Path, out: Path, settings: list[str]):
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    settings = [f"encoder.name={encoder}", "encoder.dropout=0.1", *settings]
+    counterpoint.train("mtrec", data=data, out=out, settings=settings, resume=True, seed=5)
+    assert PartialState(cpu=True).num_processes == int(environment.get("WORLD_SIZE", "1"))
+
+
+@pytest.fixture(scope="module")
+def context():
+    """Processes of this context are forked from one that has imported what takes long."""
+    found = multiprocessing.get_context("forkserver")
+    found.set_forkserver_preload(PARTS)
+    return found
+
+
 @pytest.fixture
-def start(tiny_encoder, site, tmp_path):
-    """Start a training in a process of its own; several with ``processes``."""
+def start(tiny_encoder, site, tmp_path, context):
+    """Start a training in a process of its own; several, as torchrun would, with ``processes``."""
 
     def go(out, *settings, processes=1):
-        launcher = [] if processes == 1 else ["-m", "torch.distributed.run", "--standalone"]
-        script = tmp_path / "train.py"
-        script.write_text(SCRIPT)
-        command = [
-            sys.executable,
-            *launcher,
-            *([f"--nproc_per_node={processes}"] if launcher else []),
-            script,
-        ]
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(sys.path),
-            "OMP_NUM_THREADS": "1",
-            "COUNTERPOINT_CACHE": str(site.parent / "cache"),
-        }
-        arguments = [str(each) for each in (*command, tiny_encoder, site, out, *SETTINGS, *settings)]
-        with (tmp_path / f"{out.name}.log").open("ab") as log:
-            return subprocess.Popen(arguments, env=environment, stdout=log, stderr=log)
+        environment = {"COUNTERPOINT_CACHE": str(site.parent / "cache"), "OMP_NUM_THREADS": "1"}
+        if processes > 1:
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+            environment |= address | {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
+        started = []
+        for rank in range(processes):
+            own = environment | ({"RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else {})
+            log = tmp_path / f"{out.name}.log"
+            given = (log, own, tiny_encoder, site, out, [*SETTINGS, *settings])
+            started.append(context.Process(target=work, args=given))
+            started[-1].start()
+        return started
 
     return go
 
 
-def finish(process, tmp_path, out):
-    assert process.wait() == 0, (tmp_path / f"{out.name}.log").read_text()[-3000:]
+def finish(processes, tmp_path, out):
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0, (tmp_path / f"{out.name}.log").read_text()[-3000:]
 
 
 def lines(run, name):
@@ -96,13 +109,14 @@ def test_killed_again_and_again_training_ends_with_the_same_bits(start, tmp_path
     ]
     killed = 0
     for moment in moments:
-        process = start(broken)
-        while process.poll() is None and not moment():
+        (process,) = start(broken)
+        while process.is_alive() and not moment():
             time.sleep(0.0005)
         if moment is moments[-1]:
             time.sleep(chance.random() / 5)
-        process.send_signal(signal.SIGKILL)
-        killed += process.wait() == -signal.SIGKILL
+        process.kill()
+        process.join()
+        killed += process.exitcode == -signal.SIGKILL
     assert killed == 3
     finish(start(broken), tmp_path, broken)
 
