@@ -10,7 +10,8 @@ from samples import write_mind
 
 # A limit of milliseconds an example fails on a busy machine and says nothing of the code.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("default")
+settings.register_profile("thorough", settings.get_profile("default"), max_examples=500)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -61,6 +62,13 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(0)
         BertModel(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Charts are made and not drawn, which takes longest; other tests look at the drawings."""
+    altair = pytest.importorskip("altair")
+    monkeypatch.setattr(altair.TopLevelMixin, "save", lambda _, file, **__: file.write("<svg></svg>"))
 
 
 @pytest.fixture(scope="session")

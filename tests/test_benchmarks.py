@@ -174,7 +174,7 @@ def small(
     monkeypatch.setattr(synthetic, "mkdtemp", lambda prefix: str(tmp_path_factory.mktemp(prefix)))
     sizes = {"ARTICLES": 128, "SAMPLE": 2, "ROWS": 600, "IMPRESSIONS": 60}
 
-    def once(variants: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    def once(variants: dict[str, Callable[[], object]], rounds: int = 1) -> dict[str, float]:
         for variant in variants.values():
             variant()
         return dict.fromkeys(variants, 1.0)
@@ -188,6 +188,10 @@ def small(
             monkeypatch.setattr(module, "api", recipes)
         if hasattr(module, "interleaved"):
             monkeypatch.setattr(module, "interleaved", once)
+        if hasattr(module, "ratios"):
+            monkeypatch.setattr(
+                module, "ratios", lambda baseline, variants, **_: once({"": baseline, **variants})
+            )
         for constant, value in sizes.items():
             if hasattr(module, constant):
                 monkeypatch.setattr(module, constant, value)

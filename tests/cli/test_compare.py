@@ -16,7 +16,7 @@ FILES = ("comparison.json", "comparison.md", "report.html")
 def site(command, tmp_path_factory):
     """A small simulated site."""
     folder = tmp_path_factory.mktemp("compared") / "site"
-    simulated = command("simulate", "news", "--out", folder, "--readers", 60, "--articles", 80, "--days", 4)
+    simulated = command("simulate", "news", "--out", folder, "--readers", 40, "--articles", 60, "--days", 4)
     assert simulated.code == 0, simulated.err
     return folder
 
@@ -88,6 +88,7 @@ def test_the_three_forms_say_simulated(compared):
     assert "Does the auxiliary task pay?" in result.out
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_is_there_is_neither_trained_nor_evaluated_again(compared, command, site, quick, monkeypatch):
     out, first = compared
     before = times(out)
@@ -98,6 +99,8 @@ def test_what_is_there_is_neither_trained_nor_evaluated_again(compared, command,
     assert times(out) == before
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_an_interrupted_comparison_goes_on_where_it_stopped(command, site, quick, tmp_path, monkeypatch):
     taken, step, stop_after = [], _Loop._step, None
 
@@ -148,6 +151,7 @@ def test_a_run_that_differs_is_refused_before_any_work(compared, command, site, 
     assert times(out) == before
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_older_than_a_key_of_the_recipe_has_its_default(compared, command, site, quick):
     out, _ = compared
     recipe = out / "bert-seed0" / "recipe.toml"
@@ -166,6 +170,8 @@ def test_other_data_is_refused(compared, command, small_mind, quick):
     assert "choose another --out, or remove that folder" in said
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_methods_are_tried_on_one_recipe(command, site, quick, tmp_path):
     out = tmp_path / "out"
     arguments = ("compare", "mtrec", "--balancer", "equal,pcgrad", "--baseline", "bert", "--seeds", 1)
@@ -184,6 +190,8 @@ def test_methods_are_tried_on_one_recipe(command, site, quick, tmp_path):
     assert rates["mtrec@pcgrad"] is not None
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_a_method_of_somebody_else_s_is_tried_by_its_path(command, site, quick, tmp_path, monkeypatch):
     write_theirs(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -200,6 +208,8 @@ def test_a_method_of_somebody_else_s_is_tried_by_its_path(command, site, quick, 
     )
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_an_ablation_of_one_s_own_is_one_file(command, site, quick, tmp_path):
     (tmp_path / "mine.toml").write_text(
         'title = "Mine"\nsource = "nowhere"\nbaseline = "bert"\nrecipes = ["bert"]\n'
@@ -230,6 +240,8 @@ def test_every_built_in_ablation_names_recipes_that_are_there(name):
         read_recipe(ablation.recipes[0], [*ablation.settings, ablation.sweep.setting(value)])
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_a_key_is_swept(command, site, quick, tmp_path):
     out = tmp_path / "out"
     arguments = ("compare", "mtrec", "--sweep", "balance.scale=0.3,0.05", "--seeds", 1)
@@ -256,6 +268,8 @@ def test_a_key_is_swept(command, site, quick, tmp_path):
     assert times(out) == before
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_an_ablation_sweeps_texts_against_another_recipe(command, site, quick, tmp_path):
     (tmp_path / "mine.toml").write_text(
         'title = "Mine"\nbaseline = "bert"\nrecipes = ["mtrec"]\n'
@@ -276,6 +290,8 @@ def test_an_ablation_sweeps_texts_against_another_recipe(command, site, quick, t
     assert "Against balance.project" not in page
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_rows_have_settings_of_their_own(command, site, quick, tmp_path):
     (tmp_path / "mine.toml").write_text(
         'title = "Mine"\nbaseline = "bert, slow"\nrecipes = ["bert"]\n'

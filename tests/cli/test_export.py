@@ -14,7 +14,7 @@ from counterpoint.progress import silent
 runtime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
-SMALL = ("training.epochs=1", "training.batch_size=512", "network.experts=[16,8]", "network.towers=[8]")
+SMALL = ("training.epochs=1", "training.batch_size=512", "network.experts=[8]", "network.towers=[8]")
 SETTINGS = [part for setting in SMALL for part in ("--set", setting)]
 
 

@@ -123,6 +123,7 @@ def test_there_is_no_form_for_submissions(command, trained):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_a_comparison_tells_the_relative_improvement(command, views, tmp_path):
     out = tmp_path / "compare"
     done = command(

@@ -81,6 +81,7 @@ def test_the_run_learns_and_notes_what_it_did(trained):
     assert facts["best"] == pytest.approx(max(seen))
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_ends_with_the_same_weights(
     command, course, options, trained, tmp_path, monkeypatch
 ):
@@ -212,6 +213,7 @@ def test_a_trained_run_takes_data_without_training_files(command, trained, tmp_p
     assert "no training file of the task 'paraphrase'" in told.err
 
 
+@pytest.mark.slow
 def test_malformed_rows_are_treated_as_they_were_in_training(command, options, tmp_path):
     data = write_course(tmp_path / "data", rows=12, tests=8)
     with (data / "quora-dev.csv").open("a") as file:
@@ -245,6 +247,7 @@ def test_malformed_rows_are_treated_as_they_were_in_training(command, options, t
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_a_cross_encoder_is_trained_compared_and_asked(command, course, options, tmp_path):
     out = tmp_path / "compare"
     told = command(

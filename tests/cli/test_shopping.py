@@ -100,6 +100,7 @@ def test_everybody_gets_the_same_as_one_by_one(command, trained, tmp_path):
         np.testing.assert_allclose(rows["score"], [each.score for each in one], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_ends_with_the_same_weights(command, shop, trained, tmp_path, monkeypatch):
     from counterpoint.training import loop
 
@@ -120,6 +121,8 @@ def test_an_interrupted_training_ends_with_the_same_weights(command, shop, train
     assert ours == theirs
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_methods_are_compared_by_users(command, shop, tmp_path):
     out = tmp_path / "compare"
     arguments = (

@@ -43,6 +43,7 @@ def clicks(store, split):
     return np.split(shown.clicked, shown.offsets[1:-1])
 
 
+@pytest.mark.slow
 def test_all_commands_on_real_data(command, data_root, tiny, tmp_path):
     data, store, run = data_root / "mind" / "kim_complete", tmp_path / "store", tmp_path / "run"
     encoder = tiny[1].partition("=")[2]

@@ -73,6 +73,7 @@ def test_lightning_learns_both_tasks_and_resumes_the_balancer(
     torch.testing.assert_close(resumed.balancer.state_dict(), state, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_a_resumed_trainer_ends_where_an_uninterrupted_one_does(
     example: Callable[[str], ModuleType], tmp_path: Path
 ) -> None:

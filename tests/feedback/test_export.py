@@ -15,6 +15,7 @@ from small_feedback import SCHEMA, random_batch, small_network
 runtime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
+ONE_LAYER = {"experts": (12,), "towers": (6,)}
 SCALES = {"duration": SimpleNamespace(mean=1.5e12, spread=2e7), "age": SimpleNamespace(mean=30.0, spread=9.0)}
 
 
@@ -116,7 +117,7 @@ def test_the_vocabulary_tells_rows_and_labels(exported):
     ids=["esmm", "aitm of two levels"],
 )
 def test_every_kind_of_network_is_exported(given, tmp_path):
-    found = export([small_network(**given).eval()], encoding_of(), tmp_path / "served")
+    found = export([small_network(**ONE_LAYER, **given).eval()], encoding_of(), tmp_path / "served")
     assert found.rows == 512
     assert found.difference < 1e-5
 
@@ -126,7 +127,7 @@ def test_columns_may_have_any_names_and_networks_one_label_each(tmp_path):
     """Names that the exporter gives to values, among them."""
     ids = tuple(Column(name, 5) for name in ("embedding", "val_0", "rows", "probabilities", "a b", "größe"))
     schemas = [Schema(ids, (), (), (label,)) for label in ("like", "follow")]
-    networks = [small_network(schema).eval() for schema in schemas]
+    networks = [small_network(schema, **ONE_LAYER).eval() for schema in schemas]
     export(networks, encoding_of(schemas[0]), tmp_path / "served")
     rows = np.arange(5, dtype=np.int64)
     found = run(tmp_path / "served", {f"ids/{each.name}": rows for each in ids})

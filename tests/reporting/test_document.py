@@ -107,6 +107,7 @@ def test_everything_written_by_others_is_escaped(tmp_path):
     assert parser.seen.count(evil) >= 8
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_model_below_a_floor_is_red_and_warned_about_once(tmp_path):
     sentence = "The model does not beat the content floor: auc 0.6000 against 0.6120."
     folder = write_run(tmp_path / "weak", steps=12, auc=0.60, warnings=["Entities are missing.", sentence])
@@ -115,12 +116,14 @@ def test_a_model_below_a_floor_is_red_and_warned_about_once(tmp_path):
     assert '<td class="lost">0.6000' in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_good_run_has_no_warnings(run, tmp_path):
     page = report([run], tmp_path)
     assert warnings(page) == []
     assert 'class="lost"' not in page
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     ("missing", "gone"),
     [
@@ -137,6 +140,7 @@ def test_what_a_run_lacks_is_left_out(run, tmp_path, missing, gone):
     assert everything - set(headings(report([run], tmp_path))) == gone
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_seeds_are_averaged_and_recipes_stand_side_by_side(tmp_path):
     seeds = [write_run(tmp_path / f"mtrec-{seed}", seed=seed, steps=12) for seed in range(3)]
     alone = write_run(tmp_path / "bert", name="bert", method="single", steps=12)
@@ -149,12 +153,14 @@ def test_seeds_are_averaged_and_recipes_stand_side_by_side(tmp_path):
     assert "Recipes" in headings(page)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_runs_on_different_data_are_not_passed_off_as_comparable(tmp_path):
     small = write_run(tmp_path / "small", steps=12, counts={"impressions": 100})
     large = write_run(tmp_path / "large", steps=12, name="bert")
     assert "different numbers of impressions" in warnings(report([small, large], tmp_path))[0]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_every_split_has_its_own_table(run, tmp_path):
     (run / "evaluation-validation.json").write_text(json.dumps(evaluation(split="validation", auc=0.7)))
     assert headings(report([run], tmp_path))[:4] == [
@@ -165,6 +171,7 @@ def test_every_split_has_its_own_table(run, tmp_path):
     ]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_pairs_of_tasks_are_drawn_when_nothing_merged_was_recorded(run, tmp_path):
     lines = [{"step": step, "cosines": {"a|b": 0.1, "a|c": -0.1}} for step in range(1, 5)]
     (run / "balance.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -183,6 +190,7 @@ def with_layers(folder):
     return folder
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_norms_by_layer_are_drawn_for_the_first_run_that_has_them(tmp_path):
     seeds = [write_run(tmp_path / f"mtrec-{seed}", seed=seed, steps=12) for seed in range(3)]
     with_layers(seeds[1])
@@ -193,6 +201,7 @@ def test_norms_by_layer_are_drawn_for_the_first_run_that_has_them(tmp_path):
     assert "<details>" not in section
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_norms_by_layer_of_several_recipes_open_one_by_one(tmp_path):
     alone = write_run(tmp_path / "bert", name="bert", method="single", steps=12)
     several = [
@@ -208,6 +217,7 @@ def test_norms_by_layer_of_several_recipes_open_one_by_one(tmp_path):
     assert parser.open == []
 
 
+@pytest.mark.slow
 def test_an_ablation_s_figures_stand_before_the_usual_ones(tmp_path):
     runs = [
         write_run(tmp_path / f"{name}-{seed}", name=name, method=name, seed=seed, steps=24)
@@ -236,6 +246,7 @@ def test_the_table_marks_the_best_and_the_optimum_apart():
     assert markup.count("<b>") == 4  # one for each ranking metric; the tasks' own have no rival
 
 
+@pytest.mark.slow
 def test_the_same_runs_give_the_same_page(run, tmp_path):
     assert report([run], tmp_path) == report([run], tmp_path)
 
@@ -245,6 +256,7 @@ def test_a_report_of_nothing_is_a_wrong_use(tmp_path):
         write_report([], tmp_path / "report.html")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_broken_log_leaves_the_old_page(run, tmp_path):
     old = report([run], tmp_path)
     with (run / "balance.jsonl").open("a") as log:

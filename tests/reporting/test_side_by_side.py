@@ -178,6 +178,7 @@ def test_charts_of_calibration_are_those_of_the_first_seed(tmp_path, values):
     assert [figure.title for figure in drawn] == ["like"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_report_has_all_of_it(tmp_path, values):
     single, several = values
     folders = [

@@ -27,11 +27,11 @@ tasks = [["click", "category"], ["click", "entities"]]
 def place(tiny_encoder, tmp_path_factory):
     """A store of a small simulated site, and a recipe to tune."""
     folder = tmp_path_factory.mktemp("tuned")
-    simulate(folder / "site", readers=120, articles=60, days=4, seed=1)
+    simulate(folder / "site", readers=40, articles=60, days=4, seed=1)
     settings = {
         "encoder": f'name = "{tiny_encoder}"',
         "balance": 'method = "mtrec"',
-        "training": 'epochs = 1\nbatch_size = 16\nprecision = "fp32"\n'
+        "training": 'epochs = 1\nbatch_size = 8\nprecision = "fp32"\n'
         "validate_every = 2\ncheckpoint_every = 2",
     }
     sections = "".join(f"[{name}]\n{lines}\n" for name, lines in settings.items())
@@ -98,6 +98,7 @@ def test_the_table_has_the_best_first(tuned):
     assert found.trials.rows[0][0] == found.run.name
 
 
+@pytest.mark.slow
 def test_the_test_split_is_never_touched(search, tmp_path, monkeypatch):
     from counterpoint.news.data.store import Store
 
@@ -114,6 +115,7 @@ def test_the_test_split_is_never_touched(search, tmp_path, monkeypatch):
     assert not list((tmp_path / "out").rglob("evaluation*"))
 
 
+@pytest.mark.slow
 def test_the_seed_decides_what_is_proposed(tuned, search, tmp_path):
     out, _ = tuned
     search(tmp_path / "same", trials=1)
@@ -123,6 +125,7 @@ def test_the_seed_decides_what_is_proposed(tuned, search, tmp_path):
     assert recipe_of(tmp_path / "other" / "trial-0000") != first
 
 
+@pytest.mark.slow
 def test_a_finished_search_only_grows(search, tmp_path, monkeypatch):
     first = search(tmp_path / "out", trials=1)
     with monkeypatch.context() as patch:
@@ -133,6 +136,7 @@ def test_a_finished_search_only_grows(search, tmp_path, monkeypatch):
     assert (tmp_path / "out" / "trial-0000" / "run.json").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_an_interrupted_trial_goes_on_with_the_same_settings(tuned, search, tmp_path, monkeypatch):
     out, step, taken = tmp_path / "out", _Loop._step, []
 
@@ -165,6 +169,7 @@ def test_an_interrupted_trial_goes_on_with_the_same_settings(tuned, search, tmp_
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
+@pytest.mark.slow
 def test_a_hopeless_trial_is_stopped_at_a_validation(search, tmp_path, monkeypatch):
     from optuna.pruners import MedianPruner
 
@@ -191,6 +196,7 @@ def test_a_hopeless_trial_is_stopped_at_a_validation(search, tmp_path, monkeypat
     assert [line["step"] for line in lines if "validation" in line] == [2]
 
 
+@pytest.mark.slow
 def test_a_trial_that_diverges_counts_and_is_not_the_best(search, tmp_path, monkeypatch):
     step = _Loop._step
 
@@ -208,6 +214,7 @@ def test_a_trial_that_diverges_counts_and_is_not_the_best(search, tmp_path, monk
         search(tmp_path / "none", trials=1)
 
 
+@pytest.mark.slow
 def test_choices_alone_are_all_tried_once(search, place, tmp_path):
     text = (place / "mine.toml").read_text().partition("[tune]")[0]
     choices = '[tune]\nbalance.project = ["both", "main"]\ntraining.warmup = [0.0, 0.1]\n'

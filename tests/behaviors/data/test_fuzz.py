@@ -45,7 +45,8 @@ MUTATIONS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.slow
+@settings(max_examples=settings.default.max_examples // 4, suppress_health_check=list(HealthCheck))
 @given(
     name=st.sampled_from(["UserBehavior.csv", "train.csv", "train.jsonl"]),
     mutations=MUTATIONS,

@@ -149,7 +149,8 @@ def known_to(log, pairs) -> list:
     return sorted({(user, item) for user, item in pairs if user in users and item in items})
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.slow
+@settings(max_examples=settings.default.max_examples // 4, suppress_health_check=list(HealthCheck))
 @given(
     log=LOGS,
     data=SETTINGS,

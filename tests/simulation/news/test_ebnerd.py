@@ -340,6 +340,7 @@ def test_reading_tells_interest_and_length(bundle: Bundle) -> None:
     assert told[1, 3] < -0.05
 
 
+@pytest.mark.slow
 def test_categories_and_sentiment_explain_clicks_as_strongly_as_asked(tmp_path: Path) -> None:
     def simulated(category: float, sentiment: float) -> Bundle:
         folder = tmp_path / f"{category}-{sentiment}"
@@ -412,6 +413,7 @@ def test_strong_tastes_leave_every_probability_one(tmp_path: Path) -> None:
         assert Bundle(tmp_path / "b", counts).truth("train")[name].explode().is_between(0, 1).all()
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes(tmp_path: Path) -> None:
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         # More readers than one block holds, so that the joining of blocks is covered too.
@@ -538,6 +540,7 @@ def test_the_logs_are_linked_or_copied(tmp_path: Path, monkeypatch: pytest.Monke
     assert contents(tmp_path / "linked") == contents(tmp_path / "copied")
 
 
+@pytest.mark.slow
 def test_the_real_bundle_is_covered(tmp_path: Path, data_root: Path) -> None:
     told: list[tuple[str, int, int]] = []
     simulation = simulate_articles_like(

@@ -348,6 +348,7 @@ def test_an_existing_folder_is_replaced_only_when_asked(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "empty" / "simulation.json").read_text())["parameters"]["readers"] == 2
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_readers(tmp_path: Path) -> None:
     program = (
         "from pathlib import Path; from counterpoint.simulation.news.mind import simulate; "
