@@ -9,6 +9,7 @@ import pytest
 
 import counterpoint
 from counterpoint.errors import UsageError
+from counterpoint.runs.recipe import to_toml
 from sentences.simulated import write_course
 
 SETTINGS = [
@@ -319,6 +320,7 @@ def test_a_run_of_news_makes_no_sentence_vectors(command, trained, tmp_path):
     shutil.copytree(trained, other)
     facts = json.loads((other / "run.json").read_text())
     (other / "run.json").write_text(json.dumps({**facts, "workload": "news"}))
+    (other / "recipe.toml").write_text(to_toml(counterpoint.read_recipe("mtrec")))
     told = command("embed", other, tmp_path / "a.txt")
     assert (told.code, len(told.err.splitlines())) == (2, 1)
     assert "a run of news, which makes no vectors of sentences; give a run of sentences." in told.err

@@ -45,7 +45,7 @@ LOG = [(f"u{user}", kind, f"i{item}") for user in range(8) for item in range(12)
 @pytest.fixture
 def theirs(tmp_path, monkeypatch):
     """A folder in a format that only a module of somebody else's can read; it holds out pairs of its own."""
-    (tmp_path / "their_bars.py").write_text(THEIRS)
+    (tmp_path / "their_sales.py").write_text(THEIRS)
     monkeypatch.syspath_prepend(tmp_path)
     folder = tmp_path / "shop"
     folder.mkdir()
@@ -66,7 +66,7 @@ def test_a_format_is_called_as_its_file():
 def test_a_format_of_somebody_else_is_prepared_trained_on_and_brings_its_split(theirs, tmp_path):
     with pytest.raises(UsageError, match="no log found"):
         api.prepare(theirs, recipe="metabalance", settings=SETTINGS)
-    given = {"format": "their_bars:FORMAT", "settings": SETTINGS}
+    given = {"format": "their_sales:FORMAT", "settings": SETTINGS}
     store = api.prepare(theirs, recipe="metabalance", out=tmp_path / "store", **given)
     assert store.manifest["source"]["format"] == "theirs"
     assert store.counts["rows read"] == len(LOG)
@@ -79,7 +79,7 @@ def test_a_format_of_somebody_else_is_prepared_trained_on_and_brings_its_split(t
 def test_a_bad_row_of_somebody_else_s_format_is_set_aside(theirs, tmp_path):
     with (theirs / "sold.bars").open("a") as file:
         file.write("\nu1|buy|")
-    given = {"recipe": "metabalance", "format": "their_bars:FORMAT", "settings": SETTINGS}
+    given = {"recipe": "metabalance", "format": "their_sales:FORMAT", "settings": SETTINGS}
     with pytest.raises(BadRowError, match=f"line {len(LOG) + 1}, field 'item': nothing was shown; remove"):
         api.prepare(theirs, out=tmp_path / "stopped", **given)
     store = api.prepare(theirs, out=tmp_path / "skipped", on_bad_row="skip", **given)

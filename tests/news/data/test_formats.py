@@ -70,7 +70,7 @@ def test_a_format_is_called_as_its_file():
 @pytest.fixture
 def theirs(tmp_path, monkeypatch):
     """A folder in a format that only a module of somebody else's can read."""
-    (tmp_path / "their_bars.py").write_text(THEIRS)
+    (tmp_path / "their_stories.py").write_text(THEIRS)
     monkeypatch.syspath_prepend(tmp_path)
     folder = tmp_path / "site"
     folder.mkdir()
@@ -85,7 +85,7 @@ def test_a_format_of_somebody_else_is_prepared_and_trained_on(theirs, tiny_encod
     settings = [f"encoder.name={tiny_encoder}", "training.precision=fp32", "training.epochs=1"]
     with pytest.raises(UsageError, match="no data found"):
         api.prepare(theirs, settings=settings)
-    given = {"format": "their_bars:FORMAT", "settings": settings}
+    given = {"format": "their_stories:FORMAT", "settings": settings}
     store = api.prepare(theirs, out=tmp_path / "store", **given)
     assert store.manifest["source"]["format"] == "theirs"
     assert store.counts["articles"] == len(ARTICLES)
@@ -98,7 +98,7 @@ def test_a_format_of_somebody_else_is_prepared_and_trained_on(theirs, tiny_encod
 def test_a_bad_row_of_somebody_else_s_format_is_set_aside(theirs, tiny_encoder, tmp_path):
     with (theirs / "shown.bars").open("a") as file:
         file.write("\n14|U1|N1|")
-    given = {"format": "their_bars:FORMAT", "settings": [f"encoder.name={tiny_encoder}"]}
+    given = {"format": "their_stories:FORMAT", "settings": [f"encoder.name={tiny_encoder}"]}
     with pytest.raises(BadRowError, match="line 21, field 'shown': nothing was; remove the row"):
         api.prepare(theirs, out=tmp_path / "stopped", **given)
     store = api.prepare(theirs, out=tmp_path / "skipped", on_bad_row="skip", **given)
@@ -108,9 +108,12 @@ def test_a_bad_row_of_somebody_else_s_format_is_set_aside(theirs, tiny_encoder, 
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("their_bars:NOTHING", "format: their_bars:NOTHING cannot be imported"),
+        ("their_stories:NOTHING", "format: their_stories:NOTHING cannot be imported"),
         ("nobodys:FORMAT", "format: nobodys:FORMAT cannot be imported"),
-        ("their_bars:articles", "format: their_bars:articles is no counterpoint.news.data.formats.Format"),
+        (
+            "their_stories:articles",
+            "their_stories:articles is no counterpoint.news.data.formats.Format",
+        ),
     ],
 )
 def test_what_is_no_format_is_named(name, problem, theirs):
