@@ -105,13 +105,13 @@ def overview() -> str:
                 _standing(reached["mean"] - floors[strongest], len(found["below a floor in"]), compared),
             ]
         )
-    return table(["data", "tested on", "metric", "model", "strongest floor", "ahead?"], lines)
+    return table(["data", "tested on", "metric", "model", "best printed floor", "mean above it by"], lines)
 
 
 def _standing(lead: float, below: int, metrics: int) -> str:
     if lead <= 0:
-        return f"**no** ({lead:+.4f})"
-    return f"yes ({lead:+.4f})" + (f", but not in {below} of {metrics} metrics" if below else "")
+        return f"**below**, {lead:+.4f}"
+    return f"{lead:+.4f}, not tested" + (f"; below in {below} of {metrics} metrics" if below else "")
 
 
 def rooms() -> str:
